@@ -1,0 +1,66 @@
+# make demo    train, extrapolate and draw: the quickstart experiment with one seed, a few minutes on two cores
+# make test    the whole test suite
+# make install bench notebooks doctor clean
+#
+# Each target does all the set-up it needs. PYTHON=/path/to/python3.12 chooses the interpreter, ARGS="-k rope" goes to pytest.
+
+VENV  := .venv
+BIN   := $(VENV)/bin
+OUT   := runs
+ARGS  :=
+
+# The newest interpreter the project is tested with, python3 first when it is one of them. Asking each to run, and not whether
+# it exists, skips the stand-ins that version managers put on the path.
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+NEWER     := import sys; sys.exit(sys.version_info < (3, 11))
+FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SUPPORTED)' >/dev/null 2>&1 && { echo $$p; exit; }; done; \
+              python3 -c '$(NEWER)' >/dev/null 2>&1 && echo python3
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test install bench notebooks doctor clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | sed '/^$$/q'
+
+demo: $(VENV)/installed
+	@$(BIN)/lcref run quickstart --size cpu --seeds 1 --out $(OUT)
+
+test: $(VENV)/installed-test
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+install: $(VENV)/installed
+
+bench: $(VENV)/installed
+	@$(BIN)/lcref bench
+
+notebooks: $(VENV)/installed-notebooks
+	@$(BIN)/jupyter lab notebooks
+
+doctor: $(VENV)/installed
+	@$(BIN)/lcref doctor
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .hypothesis
+	@find lcref experiments tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+	@echo "removed the environment and the caches; results of experiments in $(OUT)/ are kept"
+
+# One stamp a set of packages; all are made again when pyproject.toml changes.
+$(VENV)/installed: EXTRAS = .
+$(VENV)/installed-test: EXTRAS = .[dev,real]
+$(VENV)/installed-notebooks: EXTRAS = .[notebooks]
+$(VENV)/installed $(VENV)/installed-test $(VENV)/installed-notebooks: pyproject.toml | $(BIN)/python
+	@echo "installing $(EXTRAS) into $(VENV) (a few minutes the first time)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(EXTRAS)' || { \
+	  echo "lcref: installing failed; pip's own words are above. A network (or an index that pip is set up to use) is needed here." >&2; exit 1; }
+	@touch $@
+
+$(BIN)/python:
+	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$($(FIND_PYTHON)); \
+	if [ -z "$$python" ]; then \
+	  echo "lcref: needs Python 3.11 or newer; python3 here is $$(python3 --version 2>&1 | head -1). Install one, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	if ! $$python -c '$(NEWER)' >/dev/null 2>&1; then \
+	  echo "lcref: needs Python 3.11 or newer; PYTHON=$$python is $$($$python --version 2>&1 | head -1)" >&2; exit 1; fi; \
+	if ! $$python -c 'import venv, ensurepip' >/dev/null 2>&1; then \
+	  echo "lcref: $$python cannot make virtual environments: its venv or pip module is missing. On Debian and Ubuntu: apt install python3-venv python3-pip" >&2; exit 1; fi; \
+	echo "making $(VENV) with $$($$python --version) ($$python)"; \
+	$$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -1,0 +1,296 @@
+"""The command line: `lcref run quickstart`, and what belongs to it.
+
+Each command is a frozen dataclass: its fields are the options, its docstring the help, its call the work. What a user can get wrong
+ends in one line on stderr and exit code 2; an interruption in 130, after saving; anything else that fails in 1. jax and flax are
+imported by the commands that compute, so that help and lists come at once.
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from tyro.conf import Positional, UseAppendAction, arg
+
+Settings = Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(name="set", metavar="KEY=VALUE ...")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """Train, measure and draw the runs of an experiment. Finished runs are not repeated, interrupted ones go on."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]  # an experiment, a folder of them, or a path: quickstart/copy, quickstart, my/file.py
+    size: str = "cpu"  # smoke, cpu, gpu or paper
+    seeds: Annotated[int | None, arg(metavar="N")] = None  # how many (default: as many as the experiment declares)
+    out: Path = Path("runs")  # where results, figures and checkpoints go
+    settings: Settings = ()  # change every run: model.layers=4 data.task=reverse (`lcref show experiment NAME` lists the keys)
+    only: Annotated[str | None, arg(metavar="RUN,RUN")] = None  # some of the runs
+    jobs: Annotated[int, arg(metavar="N")] = 1  # how many runs at a time
+    together: bool = False  # train the seeds of a run in one program
+
+    def __call__(self):
+        from lcref.experiment import load, run_all
+        from lcref.progress import Bars, Log
+
+        console = terminal()
+        for experiment in load(self.name):
+            title = f"{experiment.name} ({self.size})"
+            watch = (Bars(console, title, experiment.figures) if console.is_terminal else Log(title, experiment.figures))
+            with watch:
+                run_all(experiment, self.size, self.seeds, self.out, overrides=[s for group in self.settings for s in group],
+                        only=self.only.split(",") if self.only else (), jobs=self.jobs, together=self.together, watch=watch)
+            draw(experiment, self.size, self.out, console)
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Draw the figure and print the table of finished runs again."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]  # an experiment, or a results file: runs/quickstart/copy.cpu.jsonl
+    size: str = "cpu"  # smoke, cpu, gpu or paper
+    out: Path = Path("runs")  # where the results are, when NAME is an experiment
+
+    def __call__(self):
+        from lcref.experiment import experiments, load
+
+        if not self.name.endswith(".jsonl"):
+            for experiment in load(self.name):
+                draw(experiment, self.size, self.out, terminal())
+            return
+        from lcref import results
+
+        path = Path(self.name)
+        lines = results.read(path)
+        if not lines:
+            raise ValueError(f"{path} holds no results lines")
+        name, size = lines[0]["experiment"], lines[0]["size"]
+        if name not in experiments():
+            raise ValueError(f"{path} was made by {name}, which is not here: plot it with lcref plot path/to/{name}.py --out OUT")
+        draw(load(name)[0], size, None, terminal(), path)
+
+
+@dataclass(frozen=True)
+class List:
+    """List experiments, benchmarks, tasks, position schemes, ..., or all of them."""
+
+    kind: Annotated[Positional[str], arg(metavar="KIND")] = "all"  # experiments, tasks, positions, mixers, weights, ...
+
+    def __call__(self):
+        from lcref import catalogue
+
+        print(catalogue.overview(columns()) if self.kind == "all" else catalogue.listing(catalogue.kind_of(self.kind), columns()))
+
+
+@dataclass(frozen=True)
+class Show:
+    """Explain one experiment, task, position scheme, mixer, ...; for a task, print problems with what is scored."""
+
+    kind: Annotated[Positional[str], arg(metavar="KIND")]  # experiment, task, position, mixer, weights, ...
+    name: Annotated[Positional[str], arg(metavar="NAME")]  # as `lcref list KIND` prints it
+    length: Annotated[int | None, arg(metavar="N")] = None  # problem length of a task
+    seed: int = 0  # of a task's problems
+    size: str = "cpu"  # of an experiment
+
+    def __call__(self):
+        from lcref import catalogue
+
+        kind = catalogue.kind_of(self.kind)
+        if kind == "experiments":
+            print(catalogue.show_experiment(self.name, self.size, columns()))
+        elif kind == "tasks":
+            print(catalogue.show_task(self.name, self.length, self.seed, columns()))
+        elif kind == "benchmarks":
+            from lcref.config import legal
+
+            print(catalogue.benchmarks()[legal(self.name, catalogue.benchmarks(), "benchmark")].read_text(encoding="utf-8"))
+        else:
+            print(catalogue.show_member(kind, self.name, columns()))
+
+
+@dataclass(frozen=True)
+class Eval:
+    """Measure a trained run again, at other lengths if wanted."""
+
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/copy.cpu/rope-s0
+    lengths: Annotated[str | None, arg(metavar="N,N,...")] = None  # instead of the lengths of the run's own evaluations
+    seed: Annotated[int | None, arg(metavar="N")] = None  # which, of seeds trained together
+
+    def __call__(self):
+        from lcref import config, finished, report, running
+        from lcref.experiment import Figure
+
+        trained = finished.revive(self.folder, self.seed)
+        evals = trained.run.evals
+        if self.lengths:
+            evals = [config.override(ev, "lengths", self.lengths) for ev in evals if hasattr(ev, "lengths")]
+        running.check(dataclasses.replace(trained.run, evals=tuple(evals)))
+        metrics = {}
+        for ev in evals:
+            for metric, slices in ev(trained.decoder, trained.run.data).items():
+                metrics.setdefault(metric, {}).update(slices)
+        name = f"{trained.name} seed {trained.seed}"
+        print(f"{trained.experiment} ({trained.size}), {name}, step {trained.step} of {trained.run.train.steps}")
+        for metric in metrics:
+            print("\n" + report.table([{"run": name, "metrics": metrics}], Figure(metric), columns()))
+
+
+@dataclass(frozen=True)
+class Generate:
+    """Let a trained run write on: greedily or by drawing."""
+
+    folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/text.cpu/alibi-s0
+    prompt: Annotated[str | None, arg(metavar="TEXT")] = None  # text, or a task's tokens with spaces between (default: one from the data)
+    tokens: Annotated[int | None, arg(metavar="N")] = None  # how many to write (default: the answer's length, or 200 of text)
+    temperature: Annotated[float | None, arg(metavar="T")] = None  # 0 is greedy (default: 0 for a task, 0.8 for text)
+    top_k: Annotated[int | None, arg(metavar="K")] = None  # draw from the K likeliest tokens only
+    top_p: Annotated[float | None, arg(metavar="P")] = None  # draw from the likeliest tokens that sum to P
+    seed: int = 0  # of the draws and of the prompt from the data
+
+    def __call__(self):
+        from lcref import finished, writing
+
+        print(writing.write_on(finished.revive(self.folder), self.prompt, self.tokens, temperature=self.temperature, top_k=self.top_k,
+                               top_p=self.top_p, seed=self.seed))
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Run benchmarks and print their tables."""
+
+    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME")] = ()  # which (default: all; `lcref list benchmarks`)
+
+    def __call__(self):
+        from lcref.catalogue import benchmarks
+        from lcref.config import legal
+
+        there = benchmarks()
+        if not there:
+            raise ValueError("no benchmarks found beside this copy of lcref")
+        for name in [legal(name, there, "benchmark") for name in self.names] or there:
+            print(f"{name}", flush=True)
+            if code := subprocess.run([sys.executable, there[name]]).returncode:
+                sys.exit(code)
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what this machine has: versions, devices, space, optional parts."""
+
+    def __call__(self):
+        from lcref import doctor
+
+        lines, well = doctor.report()
+        print("\n".join(lines))
+        sys.exit(not well)
+
+
+COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "eval": Eval, "generate": Generate, "plot": Plot, "bench": Bench}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Parse, run, and turn errors into one line and an exit code."""
+    args = list(sys.argv[1:] if args is None else args)
+    debug = "--debug" in args
+    args = [a for a in args if a != "--debug"] or ["--help"]
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)  # batch systems send this before they kill
+    try:
+        parse(args)()
+        return 0
+    except KeyboardInterrupt:
+        return complain("stopped; the same command goes on from here", 130)
+    except BrokenPipeError:  # `lcref list | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, KeyError, OSError, NotImplementedError) as error:
+        if debug:
+            raise
+        return complain(words(error), 2)
+    except RuntimeError as error:
+        if debug or type(error).__module__.partition(".")[0] != "lcref":
+            raise
+        return complain(words(error), 1)
+
+
+def parse(args: list[str]):
+    """The command that the words ask for. tyro explains mistakes in a box; here it becomes one line."""
+    box = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(box):
+            return tyro.extras.subcommand_cli_from_dict(
+                COMMANDS, prog="lcref", args=args, config=(tyro.conf.FlagCreatePairsOff,),
+                description="Length-extrapolation methods: experiments with seeds and error bars. Start with: lcref run quickstart. "
+                            "Every command takes --debug, which shows the traceback of an error.")
+    except SystemExit as leaving:
+        if leaving.code:
+            raise ValueError(unboxed(box.getvalue(), args)) from None
+        raise
+
+
+def unboxed(text: str, args: list[str]) -> str:
+    """tyro's box of text as one line."""
+    parts = [" ".join(line.strip("│ ").strip() for line in part.splitlines()) for part in re.split(r"\n│ ─+ │\n", text.split("\n", 1)[-1])]
+    parts = [re.sub(r"\s+", " ", part) for part in parts if not part.startswith(("For full", "╰"))]
+    command = f"lcref {args[0]} --help" if args[0] in COMMANDS else "lcref --help"
+    return f"{'; '.join(part.strip(' .╰╯─') for part in parts)} ({command})"
+
+
+def words(error: Exception) -> str:
+    """An error in one line."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def complain(text: str, code: int) -> int:
+    print(f"lcref: {'error: ' if code != 130 else ''}{text}", file=sys.stderr)
+    return code
+
+
+def _interrupt(number, frame):
+    """The first Ctrl-C saves and stops; a second one leaves at once."""
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
+    raise KeyboardInterrupt
+
+
+def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
+    """Table and figure of an experiment's results file, over the committed ones where there are any."""
+    from lcref import plotting, report, results
+    from lcref.experiment import shipped
+
+    path = path or Path(out) / f"{experiment.name}.{size}.jsonl"
+    lines = results.current(results.read(path))
+    for figure in experiment.figures:
+        console.print(f"\n[bold]{figure.title}[/]" if figure.title else "", highlight=False)
+        console.print(report.table(lines, figure, console.width), highlight=False, markup=False)
+    committed = shipped("results") / f"{experiment.name}.{size}.jsonl" if shipped("results") else None
+    apart = committed and committed.is_file() and committed.resolve() != path.resolve()
+    console.print()
+    if experiment.figures:
+        drawn = plotting.curves(lines, experiment.figures, path.with_suffix(".png"), results.current(results.read(committed)) if apart else ())
+        console.print(f"figure   {drawn}", highlight=False, soft_wrap=True)
+    console.print(f"results  {path}  ({len(lines)} lines)", highlight=False, soft_wrap=True)
+
+
+def terminal():
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
+
+
+def columns() -> int:
+    return min(shutil.get_terminal_size((120, 24)).columns, 140)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

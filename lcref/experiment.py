@@ -1,0 +1,137 @@
+"""Experiments are data: a file declares runs, and declaring is all it does.
+
+An experiment file holds a docstring (the question, the paper, the expected minutes) and
+    RUNS      {"smoke": {...}, "cpu": {...}, "gpu": {...}, "paper": {...}}: size -> run name -> Run
+    SEEDS     how many seeds the shown results have
+    PAPER     the published values it aims at;  CLAIMS  what the paper says and how it is measured;  FIGURES  what to draw
+
+    load("quickstart/copy")                                        the file as an Experiment, by name or by path
+    run(Run(model, data, train, evals), "runs/mine.jsonl")         one run, one seed: train, evaluate, append a results line
+    run_all(load("quickstart/copy")[0], "cpu", seeds=3)            all runs of a file (lcref/running.py)
+
+Differences between runs are `dataclasses.replace`, or `grid`, so that the difference is the ablation. This file imports nothing
+heavy: listing experiments must be quick.
+"""
+
+import dataclasses
+import importlib.util
+import itertools
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lcref import config, provenance
+from lcref.config import override
+from lcref.results import RESULTS
+from lcref.running import Watch, run, run_all
+
+__all__ = ["Experiment", "Figure", "RESULTS", "Run", "Watch", "experiments", "grid", "load", "override", "run", "run_all", "shipped"]
+
+
+# ------------------------------------------------------------------------------------------------------------ declarations
+
+@dataclass(frozen=True)
+class Run:
+    """One thing to train and measure. The type of each part chooses the implementation."""
+
+    model: Any  # DecoderConfig
+    data: Any  # a source: TaskSource, Text
+    train: Any  # TrainConfig
+    evals: tuple = ()  # what to measure afterwards
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What to draw of the metrics of an experiment: one line per run over the slices of one metric, which become the x axis."""
+
+    metric: str
+    title: str = ""
+    x_label: str = "length"
+    y_label: str = ""
+    trained_to: float | None = None  # a dotted line: everything right of it was never trained on
+    log_x: bool = False
+    lower_is_better: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An experiment file, loaded."""
+
+    name: str
+    path: Path
+    doc: str
+    runs: dict[str, dict[str, Run]]
+    seeds: int = 3
+    paper: dict = dataclasses.field(default_factory=dict)
+    claims: tuple = ()
+    figures: tuple[Figure, ...] = ()
+
+
+def grid(run: Run, **choices: dict[str, Any]) -> dict[str, Run]:
+    """Every combination of choices: grid(base, **{"model.position": {"rope": Rope(), "nope": Nope()}, "train.steps": {"long": 9000}})
+    -> {"rope-long": ..., "nope-long": ...}. KeyError for a key the run does not have."""
+    found = {}
+    for picked in itertools.product(*(options.items() for options in choices.values())):
+        made = run
+        for key, (_, value) in zip(choices, picked):
+            made = config.put(made, key, value)
+        found["-".join(name for name, _ in picked)] = made
+    return found
+
+
+# ---------------------------------------------------------------------------------------------------------------- find, load
+
+def shipped(kind: str) -> Path | None:
+    """The folder "experiments", "results" or "benchmarks": of the checkout, or its copy inside an installed wheel; None if absent."""
+    folder = checkout / kind if (checkout := provenance.checkout()) else provenance.PACKAGE / f"_{kind}"
+    return folder if folder.is_dir() else None
+
+
+def experiments() -> dict[str, Path]:
+    """Every experiment file by name, e.g. "quickstart/copy"."""
+    root = shipped("experiments")
+    return {_name(path, root): path for path in _files(root)} if root else {}
+
+
+def load(name: str | Path) -> list[Experiment]:
+    """The experiments of a name ("quickstart/copy"), of a folder ("quickstart": its files in name order) or of a path to either.
+
+    KeyError for an unknown name, FileNotFoundError for an unknown path, ValueError for a file that is not an experiment.
+    """
+    known, path = experiments(), Path(name)
+    if chosen := [known[n] for n in known if n == str(name) or n.startswith(f"{name}/")]:
+        return [_load(path) for path in chosen]
+    if path.suffix == ".py" or path.is_dir():
+        if not path.exists():
+            raise FileNotFoundError(f"no experiment file at {path}")
+        if not (files := [path] if path.is_file() else _files(path)):
+            raise ValueError(f"the folder {path} holds no experiment file")
+        return [_load(file.resolve()) for file in files]
+    folders = {n.rpartition("/")[0] for n in known} - {""}
+    raise KeyError(config.unknown(str(name), [*sorted(folders), *known], "experiment"))
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.py") if not path.name.startswith("_"))
+
+
+def _name(path: Path, root: Path | None) -> str:
+    return path.relative_to(root).with_suffix("").as_posix() if root and path.is_relative_to(root) else path.stem
+
+
+def _load(path: Path) -> Experiment:
+    name = _name(path, shipped("experiments"))
+    spec = importlib.util.spec_from_file_location(f"lcref_experiment_{name.replace('/', '_')}", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses defined in the file look their module up
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ValueError(f"{path} does not load: {type(error).__name__}: {error}") from error
+    runs = getattr(module, "RUNS", None)
+    if not isinstance(runs, dict) or not all(isinstance(r, Run) for sizes in runs.values() for r in sizes.values()):
+        raise ValueError(f"{path} is not an experiment: it needs RUNS, a dict of sizes, each a dict of names and Run values")
+    rest = {key: getattr(module, key.upper()) for key in ("seeds", "paper", "claims", "figures") if hasattr(module, key.upper())}
+    return Experiment(name, path, (module.__doc__ or "").strip(), runs, **rest)

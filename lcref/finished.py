@@ -1,0 +1,58 @@
+"""A trained run, taken up again from its folder: to measure it elsewhere, or to let it write.
+
+    trained = revive("runs/quickstart/checkpoints/copy.cpu/alibi-s0")
+    ExactMatch(lengths=(10, 200))(trained.decoder, trained.run.data)
+"""
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+from lcref import config
+
+
+class Finished(NamedTuple):
+    experiment: str
+    name: str
+    size: str
+    seed: int
+    step: int  # training steps behind it; fewer than run.train.steps for a run that was interrupted
+    run: object
+    decoder: object
+
+
+def revive(folder: str | Path, seed: int | None = None) -> Finished:
+    """The run in a checkpoint folder. `seed` chooses one where several were trained together (default: the first).
+
+    FileNotFoundError for a folder that is not one of a run, ValueError for one without a whole checkpoint or with a foreign config.
+    """
+    folder = Path(folder)
+    note = folder / "run.json"
+    if not note.is_file():
+        inside = sorted(str(path.parent) for path in folder.glob("**/run.json")) if folder.is_dir() else []
+        hint = f"; did you mean {inside[0]}?" if inside else " (one looks like runs/quickstart/checkpoints/copy.cpu/rope-s0)"
+        raise FileNotFoundError(f"{folder} is not the folder of a run: it has no run.json{hint}")
+    try:
+        said = json.loads(note.read_text(encoding="utf-8"))
+        made, seeds = config.from_dict(said["config"]), said["seeds"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{note} is damaged: {error}") from None
+    seed = seeds[0] if seed is None else seed
+    if seed not in seeds:
+        raise ValueError(f"{folder} holds seed {', '.join(map(str, seeds))}, not {seed}")
+
+    import jax
+    from flax import nnx
+
+    from lcref import checkpoint
+    from lcref.nn.decoder import Decoder
+    from lcref.train import dress
+
+    step = checkpoint.latest(folder)
+    if step is None:
+        raise ValueError(f"{folder} holds no whole checkpoint; run {said['experiment']} again to make one")
+    graph, params = nnx.split(Decoder(made.model, rngs=nnx.Rngs(0)), nnx.Param)
+    params = dress(params, checkpoint.restore(folder, step, None)["params"])
+    if len(seeds) > 1:  # trained in one program: the first axis of every array is the seed
+        params = jax.tree.map(lambda x: x[seeds.index(seed)], params)
+    return Finished(said["experiment"], said["run"], said["size"], seed, step, made, nnx.merge(graph, params))

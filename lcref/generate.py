@@ -1,0 +1,77 @@
+"""Generation: one prefill pass over the prompt, then a scanned decode, one token at a time.
+
+    greedy                temperature = 0
+    temperature t         softmax(logits / t)
+    top_k                 only the k most likely tokens
+    top_p                 the smallest set of tokens whose probabilities sum to at least p (nucleus sampling, arXiv 1904.09751)
+
+Filters apply in the order temperature, top_k, top_p. Greedy decoding of n tokens equals n argmaxes of the whole pass, because `extend`
+equals the whole pass.
+"""
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+def filtered(logits, temperature=1.0, top_k=None, top_p=None):
+    """Logits [..., W] after temperature, top_k and top_p: -inf where a token may not be drawn.
+
+    Raises ValueError on a temperature below 0, top_k below 1 or above W, top_p outside (0, 1]. Ties with the k-th token stay.
+    """
+    W = logits.shape[-1]
+    if not temperature > 0:
+        raise ValueError(f"temperature must be positive here (0 means greedy decoding), got {temperature}")
+    if top_k is not None and not 1 <= top_k <= W:
+        raise ValueError(f"top_k must be between 1 and the vocabulary's {W}, got {top_k}")
+    if top_p is not None and not 0 < top_p <= 1:
+        raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+    logits = logits.astype(jnp.float32) / temperature
+    if top_k is not None:
+        logits = jnp.where(logits < jax.lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)
+    if top_p is not None:
+        order = jnp.argsort(-logits, axis=-1)
+        share = jax.nn.softmax(jnp.take_along_axis(logits, order, -1), axis=-1)
+        before = jnp.cumsum(share, axis=-1) - share                   # mass of the tokens ranked above: the first is always kept
+        keep = jnp.take_along_axis(before < top_p, jnp.argsort(order, axis=-1), -1)
+        logits = jnp.where(keep, logits, -jnp.inf)
+    return logits
+
+
+@partial(jax.jit, static_argnums=(0, 5, 6, 7, 8, 9))
+def run(graph, params, prompt, key, positions, tokens, length, temperature, top_k, top_p):
+    decoder = nnx.merge(graph, params)
+    logits, state = decoder.extend(prompt, decoder.init_state(prompt.shape[0], length, positions))
+
+    def choose(logits, key):
+        if temperature == 0:
+            return jnp.argmax(logits, -1).astype(prompt.dtype)
+        return jax.random.categorical(key, filtered(logits, temperature, top_k, top_p)).astype(prompt.dtype)
+
+    def step(carry, key):
+        token, state = carry
+        logits, state = decoder.extend(token[:, None], state)
+        return (choose(logits[:, -1], key), state), token
+    keys = jax.random.split(key, tokens)
+    (last, _), out = jax.lax.scan(step, (choose(logits[:, -1], keys[0]), state), keys[1:])
+    return jnp.concatenate([jnp.moveaxis(out, 0, 1), last[:, None]], 1)
+
+
+def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0):
+    """prompt int [B,T] -> the next `tokens` tokens [B,tokens]. temperature 0 is greedy.
+
+    Raises ValueError on an empty prompt, tokens < 1, or a sampling parameter out of range.
+    """
+    prompt = jnp.asarray(prompt, jnp.int32)
+    if prompt.ndim != 2 or prompt.shape[1] < 1:
+        raise ValueError(f"the prompt must be token ids [B,T] with T >= 1, got shape {prompt.shape}")
+    if tokens < 1:
+        raise ValueError(f"tokens must be at least 1, got {tokens}")
+    if temperature != 0:
+        filtered(jnp.zeros((decoder.cfg.vocab,)), temperature, top_k, top_p)                # checks the parameters
+    graph, params = nnx.split(decoder)
+    length, scheme = prompt.shape[1] + tokens, decoder.cfg.position
+    key, draw = jax.random.split(jax.random.key(seed))
+    positions = scheme.ids(draw, jnp.arange(length)[None, :]) if scheme.draws_ids else None
+    return run(graph, params, prompt, key, positions, tokens, length, temperature, top_k, top_p)

@@ -1,0 +1,1 @@
+"""The speed: the signatures of lcref.ops, fast implementations inside."""

@@ -1,0 +1,1 @@
+"""The model (flax NNX): parameters, and calls into lcref.ops and lcref.kernels."""

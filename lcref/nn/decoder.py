@@ -1,0 +1,142 @@
+"""The decoder: tokens in, next-token logits out. Read it top to bottom.
+
+    h = embed(tokens) (+ position scheme's embedding);   per block: h += mixer(norm(h)); h += feed_forward(norm(h));   logits = norm(h) W
+
+Pre-norm residual blocks. `pattern` is a tuple of mixer configs repeated over the layers, so that any mixture of mixers is one line:
+    DecoderConfig(vocab=256, layers=4, pattern=(AttentionConfig(window=64), AttentionConfig()))
+"""
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lcref.nn.layers import Mlp, RMSNorm, linear
+from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.positions import Rope
+
+
+@dataclass(frozen=True)
+class DecoderConfig:
+    vocab: int
+    d_model: int = 64
+    layers: int = 2
+    mixer: Any = AttentionConfig()             # used by every layer ...
+    pattern: tuple | None = None               # ... unless this is given: mixer configs, repeated over the layers
+    position: Any = Rope()
+    feed_forward: Any = Mlp()
+    tie_embeddings: bool = False               # logits = norm(h) E^T with the input embedding E
+    embed_std: float = 0.02
+
+    def __post_init__(self):
+        for name in ("vocab", "d_model", "layers"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.pattern is not None and not self.pattern:
+            raise ValueError("pattern is an empty tuple; give mixer configs, or None to use `mixer` in every layer")
+
+    def mixers(self):
+        pattern = self.pattern or (self.mixer,)
+        return [pattern[i % len(pattern)] for i in range(self.layers)]
+
+
+class Block(nnx.Module):
+    def __init__(self, cfg, mixer, position, rngs):
+        gain = (2 * cfg.layers) ** -0.5        # each block adds two terms to the stream: keep its variance independent of depth
+        self.mixer_norm, self.mixer = RMSNorm(cfg.d_model), mixer.build(cfg.d_model, position=position, gain=gain, rngs=rngs)
+        self.feed_norm, self.feed_forward = RMSNorm(cfg.d_model), cfg.feed_forward.build(cfg.d_model, gain=gain, rngs=rngs)
+
+    def __call__(self, x, **kwargs):
+        x = x + self.mixer(self.mixer_norm(x), **kwargs)
+        return x + self.feed_forward(self.feed_norm(x))
+
+    def extend(self, x, state, positions):
+        y, state = self.mixer.extend(self.mixer_norm(x), state, positions)
+        x = x + y
+        return x + self.feed_forward(self.feed_norm(x)), state
+
+
+class State(NamedTuple):
+    """What decoding carries: how many tokens were read, the ids of all slots (None: 0, 1, 2, ...), one state per layer."""
+    cursor: jax.Array | int
+    positions: jax.Array | None
+    layers: tuple
+
+
+class Decoder(nnx.Module):
+    def __init__(self, cfg, *, rngs):
+        self.cfg = cfg
+        self.embedding = nnx.Embed(cfg.vocab, cfg.d_model, embedding_init=nnx.initializers.normal(cfg.embed_std), rngs=rngs)
+        self.position, own = schemes(cfg, rngs)
+        self.blocks = nnx.List([Block(cfg, mixer, position, rngs) for mixer, position in zip(cfg.mixers(), own)])
+        self.norm = RMSNorm(cfg.d_model)
+        self.readout = None if cfg.tie_embeddings else linear(cfg.d_model, cfg.vocab, rngs)
+
+    def __call__(self, tokens, positions=None, segments=None, capture=False):
+        """tokens int [B,T] -> logits [B,T,W] in float32.
+
+        positions [B,T] or [1,T]: ids for the position scheme, default 0..T-1. segments [B,T]: document ids of packed rows (0 = padding);
+        give the positions that restart with them. capture=True returns (logits, seen) with every intermediate by name:
+        "embedding", "block0", ..., "block0/weights" [B,H,T,T].
+        """
+        self.check(tokens)
+        seen = {}
+        x = self.embed(tokens, positions)
+        seen["embedding"] = x
+        for i, block in enumerate(self.blocks):
+            inside = {} if capture else None
+            x = block(x, positions=positions, segments=segments, **({} if inside is None else dict(seen=inside)))
+            seen |= {f"block{i}": x, **{f"block{i}/{name}": value for name, value in (inside or {}).items()}}
+        logits = self.logits(x)
+        return (logits, seen) if capture else logits
+
+    def init_state(self, batch, length, positions=None):
+        """State for streams of up to `length` tokens (mixers with bounded memory, such as windowed attention, take any number).
+        positions [1 or B, length]: ids of all slots, where they are not 0, 1, 2, ... (randomized schemes)."""
+        return State(jnp.zeros((), jnp.int32), positions, tuple(block.mixer.init_state(batch, length) for block in self.blocks))
+
+    def extend(self, tokens, state):
+        """The next n tokens [B,n] -> (logits [B,n,W], state): n = 1 is decoding, n > 1 prefill. Any split gives the whole pass's logits.
+
+        Raises ValueError past the state's length; inside jit, where nothing can be raised, logits past it are NaN.
+        """
+        self.check(tokens)
+        slots = state.cursor + jnp.arange(tokens.shape[1])
+        if state.positions is not None and not isinstance(slots, jax.core.Tracer) and slots[-1] >= state.positions.shape[1]:
+            raise ValueError(f"the state holds positions for {state.positions.shape[1]} tokens, slot {int(slots[-1])} was asked for")
+        x = self.embed(tokens, slots[None, :] if state.positions is None else state.positions[:, slots])
+        layers = []
+        for block, layer in zip(self.blocks, state.layers):
+            x, layer = block.extend(x, layer, state.positions)
+            layers.append(layer)
+        return self.logits(x), State(state.cursor + tokens.shape[1], state.positions, tuple(layers))
+
+    def embed(self, tokens, positions):
+        positions = jnp.arange(tokens.shape[1])[None, :] if positions is None else jnp.asarray(positions)
+        return self.position.embed(self.embedding(tokens), positions)
+
+    def logits(self, x):
+        x = self.norm(x)
+        return (self.embedding.attend(x) if self.readout is None else self.readout(x)).astype(jnp.float32)
+
+    def check(self, tokens):
+        if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            raise ValueError(f"tokens must be integers [B,T], got {tokens.dtype}{list(tokens.shape)}")
+
+
+def schemes(cfg, rngs):
+    """(the scheme whose embedding the decoder adds, the scheme of every layer). Layers with the same scheme and head shape share one
+    module, unless the scheme is one whose parameters belong to a layer (KERPLE, FIRE)."""
+    shared = {}
+
+    def build(position, mixer):
+        heads, width = getattr(mixer, "heads", 1), mixer.width(cfg.d_model) if hasattr(mixer, "width") else cfg.d_model
+        key = (position, heads, width)
+        if position.per_layer:
+            return position.build(heads, width, cfg.d_model, rngs=rngs)
+        if key not in shared:
+            shared[key] = position.build(heads, width, cfg.d_model, rngs=rngs)
+        return shared[key]
+    own = [build(getattr(mixer, "position", None) or cfg.position, mixer) for mixer in cfg.mixers()]
+    return own[0] if cfg.position.per_layer else build(cfg.position, cfg.mixers()[0]), own

@@ -1,0 +1,64 @@
+"""The parts every block shares: root-mean-square norm and the two feed-forward layers.
+
+    RMSNorm    y = x / sqrt(mean(x^2) + eps) * g                            arXiv 1910.07467
+    Mlp        y = W2 gelu(W1 x)                                            width F (default 4 D)
+    GatedMlp   y = W2 (silu(W1 x) * W3 x)                                   SwiGLU, arXiv 2002.05202; F (default 8/3 D, up to a multiple of 8)
+
+No biases. x is [..., D].
+"""
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+
+class RMSNorm(nnx.Module):
+    def __init__(self, width, epsilon=1e-6):
+        self.scale, self.epsilon = nnx.Param(jnp.ones((width,))), epsilon
+
+    def __call__(self, x):
+        wide = x.astype(jnp.float32)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
+        return (wide * self.scale[...].reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+
+
+def linear(fan_in, fan_out, rngs, gain=1.0):
+    """A bias-free linear map, weights normal with variance gain^2 / fan_in (truncated)."""
+    init = nnx.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal") if gain else nnx.initializers.zeros
+    return nnx.Linear(fan_in, fan_out, use_bias=False, kernel_init=init, rngs=rngs)
+
+
+@dataclass(frozen=True)
+class Mlp:
+    width: int | None = None
+
+    def build(self, d_model, *, gain, rngs):
+        return MlpLayer(d_model, self.width or 4 * d_model, gain, rngs)
+
+
+@dataclass(frozen=True)
+class GatedMlp:
+    width: int | None = None
+
+    def build(self, d_model, *, gain, rngs):
+        return GatedMlpLayer(d_model, self.width or -(-8 * d_model // 24) * 8, gain, rngs)
+
+
+class MlpLayer(nnx.Module):
+    def __init__(self, d_model, width, gain, rngs):
+        self.up, self.down = linear(d_model, width, rngs), linear(width, d_model, rngs, gain)
+
+    def __call__(self, x):
+        return self.down(nnx.gelu(self.up(x)))
+
+
+class GatedMlpLayer(nnx.Module):
+    def __init__(self, d_model, width, gain, rngs):
+        self.gate, self.up, self.down = linear(d_model, width, rngs), linear(d_model, width, rngs), linear(width, d_model, rngs, gain)
+
+    def __call__(self, x):
+        return self.down(nnx.silu(self.gate(x)) * self.up(x))
+
+
+FEED_FORWARDS = {"mlp": Mlp, "gated_mlp": GatedMlp}

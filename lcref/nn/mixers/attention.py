@@ -1,0 +1,118 @@
+"""Causal self-attention with grouped queries, any position scheme, any weights, an optional sliding window with sinks.
+
+    q = x Wq,  k = x Wk,  v = x Wv;   y = attention(rotate(q), rotate(k), v; mask, bias) Wo
+
+The mask works on slots (where a token lies in memory), the position scheme on positions (which restart in packed documents and may
+be drawn at random): inside one document the two order tokens the same way, and slots let a tiled kernel skip what is hidden.
+With `window` set, decoding keeps a ring of window + sinks keys; else it keeps them all.
+"""
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from lcref.kernels.attention import dot_product_attention
+from lcref.nn.layers import RMSNorm, linear
+from lcref.nn.positions import Position
+from lcref.ops import masks
+from lcref.ops.attention import attention_weights
+from lcref.ops.cache import FullCache, RingCache
+from lcref.ops.weights import Softmax, Weights
+
+
+@dataclass(frozen=True)
+class AttentionConfig:
+    heads: int = 4
+    kv_heads: int | None = None                # G; None = heads. Must divide heads
+    head_dim: int | None = None                # K = V; None = d_model / heads
+    window: int | None = None                  # each token sees the last `window` slots, itself included
+    sinks: int = 0                             # ... and the first `sinks`
+    weights: Weights = Softmax()
+    soft_cap: float | None = None
+    qk_norm: bool = False                      # RMSNorm on q and k per head before rotation (arXiv 2302.05442)
+    position: Any = None                       # this layer's own scheme; None = the decoder's
+    implementation: str | None = None          # of dot_product_attention; None picks by size
+
+    def __post_init__(self):
+        if self.heads < 1 or self.heads % (self.kv_heads or self.heads):
+            raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
+        if self.sinks and not self.window:
+            raise ValueError(f"sinks={self.sinks} needs a window: without one every key is visible already")
+
+    def width(self, d_model):
+        if self.head_dim is None and d_model % self.heads:
+            raise ValueError(f"heads={self.heads} does not divide d_model={d_model}; set head_dim or choose a divisor")
+        return self.head_dim or d_model // self.heads
+
+    def mask(self):
+        if self.window is None:
+            return masks.causal()
+        near = masks.window(self.window)
+        return masks.causal() & (near | masks.sinks(self.sinks) if self.sinks else near)
+
+    def build(self, d_model, *, position, gain, rngs):
+        return Attention(self, d_model, position, gain, rngs)
+
+
+class Attention(nnx.Module):
+    def __init__(self, cfg, d_model, position, gain, rngs):
+        H, K = cfg.heads, cfg.width(d_model)
+        G = cfg.kv_heads or H
+        self.cfg, self.position, self.shape = cfg, position, (H, G, K)
+        self.q, self.k, self.v = linear(d_model, H * K, rngs), linear(d_model, G * K, rngs), linear(d_model, G * K, rngs)
+        self.out = linear(H * K, d_model, rngs, gain)
+        self.q_norm, self.k_norm = (RMSNorm(K), RMSNorm(K)) if cfg.qk_norm else (None, None)
+        learned = jax.tree.map(lambda leaf: nnx.Param(jnp.asarray(leaf, jnp.float32)), jax.tree.leaves(cfg.weights))
+        self.learned = nnx.List(learned)       # what the weights value learns: its array leaves (tau of Tempered)
+
+    def __call__(self, x, positions=None, segments=None, seen=None):
+        """seen: a dict that receives the attention weights [B,H,T,T] (then the T x T matrix is built)."""
+        q, k, v = self.project(x, positions)
+        mask = self.cfg.mask() if segments is None else self.cfg.mask() & masks.segments(segments, segments)
+        kwargs = dict(mask=mask, bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap, weights=self.weights())
+        if seen is not None:
+            seen["weights"] = attention_weights(q, k, **kwargs)
+        return self.merge(dot_product_attention(q, k, v, implementation=self.cfg.implementation, **kwargs))
+
+    def init_state(self, batch, length, dtype=jnp.float32):
+        H, G, K = self.shape
+        if self.cfg.window is None:
+            return FullCache.create(batch, length, G, K, K, dtype)
+        return RingCache.create(batch, self.cfg.window, self.cfg.sinks, G, K, K, dtype)
+
+    def extend(self, x, state, positions=None):
+        """positions: ids of all slots [1 or B, length] of the stream, or None for 0, 1, 2, ..."""
+        q_slots = state.cursor + np.arange(x.shape[1])
+        q, k, v = self.project(x, q_slots[None, :] if positions is None else positions[:, q_slots])
+        k, v, k_slots, state = state.extend(k, v)
+        y = dot_product_attention(q, k, v, mask=self.cfg.mask(), bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap,
+                                  weights=self.weights(), q_pos=q_slots, k_pos=k_slots, implementation=self.cfg.implementation)
+        return self.merge(y), state
+
+    def project(self, x, positions):
+        H, G, K = self.shape
+        B, T, _ = x.shape
+        q, k, v = self.q(x).reshape(B, T, H, K), self.k(x).reshape(B, T, G, K), self.v(x).reshape(B, T, G, K)
+        if self.cfg.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
+        positions = jnp.arange(T)[None, :] if positions is None else jnp.asarray(positions)
+        return self.position.rotate(q, positions, of="q"), self.position.rotate(k, positions, of="k"), v
+
+    def merge(self, y):
+        return self.out(y.reshape(*y.shape[:2], -1))
+
+    def bias(self, q_ids, k_ids):
+        """The scheme's bias as a function of slots: look the slots' positions up first."""
+        if type(self.position).bias is Position.bias:              # the scheme does not override the hook
+            return None
+        if q_ids is None:
+            return self.position.bias
+        q_ids, k_ids = jnp.asarray(q_ids), jnp.asarray(k_ids)
+        return lambda q_slots, k_slots: self.position.bias(q_ids[:, q_slots], k_ids[:, jnp.minimum(k_slots, k_ids.shape[1] - 1)])
+
+    def weights(self):
+        structure = jax.tree.structure(self.cfg.weights)
+        return jax.tree.unflatten(structure, [p[...] for p in self.learned])

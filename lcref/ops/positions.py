@@ -1,0 +1,51 @@
+"""Position ids: which number stands for each token.  Schemes (RoPE, ALiBi, ...) never count for themselves, they are told.
+
+    plain        0 1 2 3 4 5 6 7                 the index in the row
+    packed       0 1 2 0 1 2 3 0                 several documents in one row: each starts again at 0
+    randomized   3 4 9 17 22 ...                 Ruoss et al., arXiv 2305.16843: T sorted distinct ids out of range(max_length)
+
+Randomized ids are the whole trick of that paper: a model trained at T <= 40 with ids drawn up to 2048 has met every id, and every
+gap between ids, that a plain model would first meet at test time. The order of tokens survives, their exact distances do not.
+"""
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def plain(T):
+    """0..T-1, int32 [T]. A numpy array on purpose: it stays a known constant inside jit, so range checks and tile skipping work."""
+    return np.arange(T, dtype=np.int32)
+
+
+def packed(segments):
+    """Positions inside each document.  segments int [B,T] or [T] -> int32, same shape.  O(T).
+
+    A document is a run of equal ids, so two neighbours must carry different ids. Padding is a run like any other.
+    """
+    segments = jnp.asarray(segments)
+    index = jax.lax.broadcasted_iota(jnp.int32, segments.shape, segments.ndim - 1)
+    first = jnp.ones_like(segments[..., :1], bool)
+    starts = jnp.concatenate([first, segments[..., 1:] != segments[..., :-1]], axis=-1)
+    return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segments.ndim - 1)
+
+
+def randomized(key, T, max_length):
+    """T sorted distinct ids, uniform over the subsets of range(max_length).  -> int32 [T].  arXiv 2305.16843, section 3.
+
+    One draw is shared by the whole batch, and ids are drawn again at test time, as in the authors' code. T = max_length gives
+    0..T-1. Raises ValueError if T > max_length. O(max_length log max_length): a permutation and a sort.
+
+    Deviation: for relative schemes the authors draw distances (0 stays exact, both sides mirrored); here every scheme gets the
+    same ids and takes differences, so one mechanism serves all of them.
+    """
+    if not 1 <= T <= max_length:
+        raise ValueError(f"cannot draw {T} distinct positions from range({max_length}): need 1 <= T <= max_length")
+    return jnp.sort(jax.random.choice(key, max_length, (T,), replace=False)).astype(jnp.int32)
+
+
+def known(pos):
+    """`pos` as a numpy array, or None while it is being traced: what a range check can be made on."""
+    try:
+        return np.asarray(pos)
+    except jax.errors.TracerArrayConversionError:
+        return None

@@ -1,0 +1,148 @@
+"""Results lines as curves: one panel per Figure, one colour per run everywhere, the median over seeds inside its range.
+
+Colours are those of Okabe and Ito, told apart with any colour vision; markers differ as well. Where committed results are given,
+they lie dashed under the new ones. Reads results lines only. matplotlib is imported when something is drawn.
+"""
+
+from pathlib import Path
+
+from lcref.report import slices, summary
+
+BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
+# A run keeps its colour and marker in every figure; the longest name here that the run's name starts with decides.
+COLOURS = {
+    "rope": (RED, "o"),
+    "nope": (BLACK, "s"),
+    "alibi": (BLUE, "^"),
+    "hard_alibi": (GREEN, "D"),
+    "window": (ORANGE, "v"),
+    "rope_window": (ORANGE, "v"),
+    "t5": (SKY, "P"),
+    "kerple": (PINK, "X"),
+    "fire": (ORANGE, "h"),
+    "xpos": (PINK, "<"),
+    "sinusoidal": (GREY, "p"),
+    "learned": (GREY, ">"),
+    "randomized": (SKY, "d"),
+}
+SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
+DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]
+
+
+def styles(names: list[str]) -> dict[str, dict]:
+    """Colour, marker and line of every run. Variants of one run ("rope", "rope[model.layers=4]") share a colour, not the line."""
+    found, used, spare = {}, {}, iter(SPARE * 4)
+    for name in names:
+        known = [key for key in COLOURS if name == key or name.startswith((f"{key}[", f"{key}-", f"{key}_"))]
+        colour, marker = COLOURS[max(known, key=len)] if known else next(spare)
+        turn = used[colour] = used.get(colour, -1) + 1
+        found[name] = {"color": colour, "marker": marker, "linestyle": DASHES[turn % len(DASHES)]}
+    return found
+
+
+def curves(lines: list[dict], figures, path: str | Path, reference: list[dict] = ()) -> Path:
+    """Draw one panel per Figure into a PNG. `reference`: committed lines, drawn dashed under the runs of the same names.
+
+    KeyError for a metric that no line has; ValueError when there are no lines.
+    """
+    if not lines:
+        raise ValueError(f"there are no results lines to draw into {path}")
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    with matplotlib.rc_context({"font.size": 11, "axes.spines.top": False, "axes.spines.right": False, "svg.fonttype": "none"}):
+        canvas = Canvas(figsize=(8, 4.4 * len(figures)), dpi=140, layout="constrained", facecolor="white")
+        for axes, figure in zip(canvas.subplots(len(figures), squeeze=False)[:, 0], figures):
+            panel(axes, lines, figure, reference)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(path).with_suffix(".tmp")
+        canvas.savefig(fresh, format="png")
+    fresh.replace(path)
+    return Path(path)
+
+
+def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
+    """Draw one Figure into matplotlib axes; a notebook can call this with its own."""
+    found = summary(lines, figure.metric)
+    before = {run: points for run, points in summary(reference, figure.metric).items() if run in found} if reference else {}
+    names = slices(found | before)
+    numbers = all(_is_number(name) for name in names)
+    where = {name: float(name) if numbers else float(i) for i, name in enumerate(names)}
+    style = styles(list(found))
+
+    for run, points in before.items():
+        x = sorted(where[name] for name in points)
+        low, median, high = _arrays(points, where)
+        axes.fill_between(x, low, high, color=style[run]["color"], alpha=0.13, linewidth=0, zorder=1)
+        axes.plot(x, median, color=style[run]["color"], linewidth=1.0, dashes=(4, 2), zorder=2)
+    ends = {}
+    for run, points in found.items():
+        x = sorted(where[name] for name in points)
+        low, median, high = _arrays(points, where)
+        if any(point.seeds > 1 for point in points.values()):
+            axes.fill_between(x, low, high, color=style[run]["color"], alpha=0.18, linewidth=0, zorder=3)
+        axes.plot(x, median, linewidth=2.0, markersize=5.5, zorder=4, clip_on=False, **style[run])
+        ends[run] = (x[-1], median[-1])
+
+    if figure.log_x:
+        axes.set_xscale("log", base=2)
+    axes.set_xticks(list(where.values()), names, minor=False)
+    if len(names) > 10 and not figure.log_x:  # too many slices to name them all
+        axes.set_xticks(list(where.values())[:: -(-len(names) // 10)], names[:: -(-len(names) // 10)])
+    axes.minorticks_off()
+    if all(0 <= point.low and point.high <= 1 for points in found.values() for point in points.values()):
+        axes.set_ylim(-0.03, 1.03)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(figure.x_label)
+    axes.set_ylabel(figure.y_label or figure.metric.replace("_", " "))
+    if figure.trained_to is not None:
+        axes.axvline(figure.trained_to, color="#555555", linewidth=1.2, linestyle=":", zorder=0)
+        axes.annotate(f"trained to {figure.trained_to:g}", (figure.trained_to, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
+                      textcoords="offset points", color="#555555", fontsize=10, va="bottom")
+    axes.set_title(figure.title, loc="left", fontsize=12, fontweight="bold", pad=20, wrap=True)
+    axes.annotate(caption(found, before), (1, 1), xycoords="axes fraction", xytext=(0, 2), textcoords="offset points", ha="right",
+                  va="bottom", fontsize=9, color="#555555")
+    label_ends(axes, ends, style)
+
+
+def caption(found, before) -> str:
+    """What line and band stand for."""
+    seeds = max(point.seeds for points in found.values() for point in points.values())
+    text = "one seed" if seeds == 1 else f"median and range of {seeds} seeds"
+    if before:
+        committed = max(point.seeds for points in before.values() for point in points.values())
+        text += f"; dashed: committed results, {committed} seed{'s' * (committed > 1)}"
+    return text
+
+
+def label_ends(axes, ends: dict[str, tuple[float, float]], style) -> None:
+    """Names at the right ends of the lines, pushed apart where lines end together."""
+    low, high = axes.get_ylim()
+    gap = 0.062 if len(ends) < 14 else 0.85 / len(ends)
+    order = sorted(ends, key=lambda run: ends[run][1])
+    want = [(ends[run][1] - low) / (high - low) for run in order]
+    place = list(want)
+    for i in range(1, len(place)):
+        place[i] = max(place[i], place[i - 1] + gap)
+    if place:
+        place[-1] = min(place[-1], 1.0)
+    for i in reversed(range(len(place) - 1)):
+        place[i] = min(place[i], place[i + 1] - gap)
+    right = max(x for x, _ in ends.values())
+    for run, height in zip(order, place):
+        axes.annotate(run, xy=(right, ends[run][1]), xytext=(1.035, height), textcoords="axes fraction", va="center", fontsize=10,
+                      color=style[run]["color"], annotation_clip=False,
+                      arrowprops={"arrowstyle": "-", "color": style[run]["color"], "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5})
+
+
+def _arrays(points, where):
+    ordered = [points[name] for name in sorted(points, key=where.get)]
+    return [p.low for p in ordered], [p.median for p in ordered], [p.high for p in ordered]
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return float(text) == float(text)
+    except ValueError:
+        return False

@@ -1,0 +1,71 @@
+"""Where a result was made: device, versions, commit. A figure that cannot say this cannot be made again."""
+
+import contextlib
+import datetime
+import functools
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+
+
+def provenance() -> dict:
+    """device, versions, commit and date of a results line."""
+    return {"device": device(), "versions": versions(), "commit": commit(), "date": now()}
+
+
+def now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def versions() -> dict[str, str]:
+    packages = ("jax", "jaxlib", "flax", "numpy")
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in packages}}
+
+
+@functools.cache
+def device() -> str:
+    """What jax computes on: "cpu: AMD EPYC 7763, 2 cores", "gpu: NVIDIA H100 80GB HBM3 x1"."""
+    import jax
+
+    devices = jax.devices()
+    if devices[0].platform != "cpu":
+        return f"{devices[0].platform}: {devices[0].device_kind} x{len(devices)}"
+    return f"cpu: {cpu_name()}, {cores()} cores"
+
+
+def cores() -> int:
+    """Cores this program may use, which is what counts in a container or under a batch system."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+
+
+def cpu_name() -> str:
+    with contextlib.suppress(OSError):
+        for text in Path("/proc/cpuinfo").read_text().splitlines():
+            if text.startswith("model name"):
+                return text.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def checkout() -> Path | None:
+    """The folder of the checkout this package runs from, or None for an installed copy."""
+    root = PACKAGE.parent
+    return root if (root / "pyproject.toml").is_file() and (root / "experiments").is_dir() else None
+
+
+def commit() -> str:
+    """Short hash of the checkout's commit, "-dirty" when the code that makes results differs from it; "" outside git."""
+    if not checkout() or not (checkout() / ".git").exists():
+        return ""
+
+    def git(*words):
+        return subprocess.run(("git", "-C", checkout(), *words), capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "lcref", "experiments", "pyproject.toml")
+        return git("rev-parse", "--short", "HEAD") + ("-dirty" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return ""

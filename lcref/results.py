@@ -1,0 +1,112 @@
+"""Results are files: one JSON line per run and seed, in OUT/<experiment>.<size>.jsonl. Tables and figures read nothing else.
+
+    {"experiment": "quickstart/copy", "run": "rope", "size": "cpu", "seed": 0, "metrics": {"exact_match": {"10": 1.0, ...}}, ...}
+
+A file is only ever replaced as a whole: a new copy is written beside it and renamed over it, under a lock, so that a kill leaves
+either the old file or the new one, and two programs writing to one file lose no line. Nothing here imports jax.
+"""
+
+import contextlib
+import json
+import math
+import os
+import threading
+from pathlib import Path
+
+try:
+    import fcntl
+except ImportError:  # Windows has no fcntl: there, two programs must not write to one results file at a time
+    fcntl = None
+
+RESULTS = {
+    "experiment": "name of the experiment file, e.g. quickstart/copy",
+    "run": "name of the run in the file's RUNS, with the changes of --set in brackets",
+    "size": "smoke, cpu, gpu or paper",
+    "seed": "what initialisation and training data were drawn from",
+    "config": "the whole Run: model, data, train, evals",
+    "digest": "12 hex digits that name the config; runs that differ in the seed alone share it",
+    "metrics": "metric -> slice (a length, a depth) -> value",
+    "seconds": "wall time of training, compilation included",
+    "steps_per_second": "training steps per second, compilation excluded",
+    "parameters": "trained numbers in the model",
+    "device": "what it ran on",
+    "versions": "of python, jax, jaxlib, flax, numpy",
+    "commit": "of this repository, with -dirty when code differed from it; empty outside a checkout",
+    "data": "sha256 of the training data's bytes or definition",
+    "date": "when the run ended, UTC",
+}
+
+
+def read(path: Path) -> list[dict]:
+    """The lines of a results file. FileNotFoundError; ValueError naming file and line for one that is cut off or incomplete."""
+    lines = []
+    for number, text in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+        try:
+            line = json.loads(text)
+            absent = [key for key in RESULTS if key not in line] if isinstance(line, dict) else list(RESULTS)
+        except json.JSONDecodeError:
+            raise ValueError(f"{path}: line {number} is not JSON (cut off?): {text[:40]!r}; repair or remove that line") from None
+        if absent:
+            raise ValueError(f"{path}: line {number} is not a results line, it lacks {', '.join(absent[:4])}; repair or remove it")
+        lines.append(line)
+    return lines
+
+
+def append(path: Path, line: dict) -> dict:
+    """Add one line; one with the same run, seed and digest gives way to it. Returns the line as a reader will see it."""
+    if missing := [key for key in RESULTS if key not in line]:
+        raise ValueError(f"a results line needs {', '.join(missing)}")
+    line = json.loads(json.dumps(plain(line), allow_nan=False))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.parent):
+        lines = [old for old in (read(path) if path.exists() else []) if identity(old) != identity(line)]
+        write(path, "".join(json.dumps(entry) + "\n" for entry in [*lines, line]))
+    return line
+
+
+def identity(line: dict) -> tuple:
+    return line["run"], line["seed"], line["digest"]
+
+
+def current(lines: list[dict]) -> list[dict]:
+    """For each run name only the lines of its newest config: those of an edited experiment do not mix with what it was before."""
+    newest = {line["run"]: line["digest"] for line in lines}
+    return [line for line in lines if newest[line["run"]] == line["digest"]]
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file by `text`, all or nothing."""
+    fresh = path.with_name(f".{path.name}.tmp")
+    with open(fresh, "w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+
+
+def plain(value):
+    """Values as JSON has them: NumPy numbers become Python's; NaN and infinities, which JSON lacks, become null."""
+    if isinstance(value, dict):
+        return {str(name): plain(inside) for name, inside in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(inside) for inside in value]
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+_threads = threading.Lock()
+
+
+@contextlib.contextmanager
+def _locked(folder: Path):
+    """One writer at a time, over threads and over programs. The folder itself is what is locked: nothing is left behind."""
+    with _threads:
+        handle = os.open(folder, os.O_RDONLY) if fcntl else None
+        try:
+            if fcntl:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            yield
+        finally:
+            if fcntl:
+                os.close(handle)

@@ -1,0 +1,40 @@
+"""Synthetic problems with known answers, in NumPy alone: one task a file, each with its solver and a printed example.
+
+    batch = Copy().sample(np.random.default_rng(0), batch=32, length=20)     # Batch(inputs, targets, weights, slices)
+    print(show(Copy(), np.random.default_rng(0), length=20))
+
+A new task is one file and one line in TASKS, whose entries are called without arguments and return a Task.
+"""
+
+from functools import partial
+
+from lcref.tasks.addition import Addition, AdditionHinted, AdditionReversed
+from lcref.tasks.copy import Copy, CopyUnique
+from lcref.tasks.induction import Induction
+from lcref.tasks.mqar import MQAR
+from lcref.tasks.parity import Parity
+from lcref.tasks.passkey import Passkey
+from lcref.tasks.reverse import Reverse
+from lcref.tasks.selective_copy import SelectiveCopy
+from lcref.tasks.show import show
+from lcref.tasks.sort import Sort, SortDuplicates
+from lcref.tasks.source import TaskSource
+from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
+
+TASKS = {
+    "copy": Copy,
+    "copy_unique": CopyUnique,
+    "reverse": Reverse,
+    "sort": Sort,
+    "sort_duplicates": SortDuplicates,
+    "parity": Parity,
+    "addition": Addition,
+    "addition_reversed": AdditionReversed,
+    "addition_hinted": AdditionHinted,
+    "induction": Induction,
+    "mqar": MQAR,
+    "passkey": Passkey,
+    "passkey_random": partial(Passkey, filler="random"),
+    "passkey_decoy": partial(Passkey, filler="decoy"),
+    "selective_copy": SelectiveCopy,
+}

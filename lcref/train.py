@@ -1,0 +1,269 @@
+"""Training: AdamW with warm-up and cosine decay, gradient clipping, several steps per compiled call, checkpoints that resume exactly.
+
+    loss = sum_bt weights_bt * -log softmax(logits_bt)[target_bt] / sum_bt weights_bt            nats per scored token
+
+A run is a function of (config, seed): parameters come from the seed, batch i from default_rng([seed, i]), position ids from
+fold_in(seed, i). So a killed run that resumes at step i sees what it would have seen, and there is no data state to save.
+
+`train` takes one seed, or several that are trained together by `vmap` (same result per seed up to rounding): worth it where small
+models leave the machine idle. Batches are made in a thread while the device computes; `steps_per_call` steps run in one `lax.scan`.
+
+Parameter groups are declared where parameters are made: `nnx.Param(x, learning_rate=0.1, weight_decay=False)` scales that
+parameter's learning rate and exempts it from decay; vectors and scalars are never decayed (`parameter_groups`).
+"""
+import queue
+import threading
+import time
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from lcref import checkpoint
+from lcref.config import digest
+from lcref.nn.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    steps: int = 1000
+    batch: int = 32
+    learning_rate: float = 2e-3                # peak
+    final_ratio: float = 0.05                  # learning rate at the end / peak
+    warmup: int = 100
+    weight_decay: float = 0.01
+    b1: float = 0.9
+    b2: float = 0.99
+    clip: float = 1.0                          # global gradient norm
+    steps_per_call: int = 50
+    checkpoint_seconds: float = 30.0           # 0: after every call
+
+    def __post_init__(self):
+        for name in ("steps", "batch", "steps_per_call"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.warmup < self.steps:
+            raise ValueError(f"warmup={self.warmup} must be at least 0 and less than steps={self.steps}")
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss became NaN or infinite; the message names the step and the last good checkpoint."""
+
+
+class Stopped(Exception):
+    """The stop event was set; the state was saved if there is a folder."""
+
+
+class Progress(NamedTuple):
+    step: int
+    steps: int
+    loss: float                                # mean over seeds of the last step
+    seconds: float                             # of training so far, earlier sessions included
+
+
+class Trained(NamedTuple):
+    decoder: Decoder
+    seed: int
+    seconds: float
+    steps_per_second: float                    # after the first (compiling) call; all seeds together count once
+    loss: float
+    parameters: int
+
+
+def loss_of(decoder, batch, positions):
+    """Mean cross-entropy in nats over the scored tokens."""
+    logits = decoder(batch["inputs"], positions=positions, segments=batch.get("segments"))
+    nll = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
+    return (nll * batch["weights"]).sum() / jnp.maximum(batch["weights"].sum(), 1.0)
+
+
+def position_ids(scheme, key, batch):
+    """The ids this pass uses: the batch's own (packed text) or 0..T-1, as the scheme maps them (randomized schemes draw)."""
+    plain = batch.get("positions")
+    if plain is None and not scheme.draws_ids:
+        return None
+    return scheme.ids(key, jnp.arange(batch["inputs"].shape[1])[None, :] if plain is None else plain)
+
+
+def parameter_groups(decoder):
+    """{parameter path: (learning-rate scale, decayed?)}: what the optimiser does with each parameter."""
+    flat = nnx.to_flat_state(nnx.state(decoder, nnx.Param))
+    return {"/".join(map(str, path)): (param.get_metadata().get("learning_rate", 1.0),
+                                       param.get_metadata().get("weight_decay", param[...].ndim >= 2)) for path, param in flat}
+
+
+@lru_cache
+def make_optimizer(cfg, groups, structure):
+    """groups: a (scale, decayed?) per leaf of `structure`. Cached: the same object for the same config, so that nothing recompiles."""
+    scales, decayed = (jax.tree.unflatten(structure, list(column)) for column in zip(*groups))
+    schedule = optax.warmup_cosine_decay_schedule(0.0 if cfg.warmup else cfg.learning_rate, cfg.learning_rate, cfg.warmup, cfg.steps,
+                                                  cfg.learning_rate * cfg.final_ratio)
+    return optax.chain(
+        optax.clip_by_global_norm(cfg.clip),
+        optax.scale_by_adam(cfg.b1, cfg.b2),
+        optax.add_decayed_weights(cfg.weight_decay, decayed),
+        optax.scale_by_learning_rate(schedule),
+        optax.stateless(lambda updates, params: jax.tree.map(lambda u, s: u * s, updates, scales)))
+
+
+def batches(source, cfg, seeds, start, stop):
+    """Stacked batches of one compiled call after another, [steps, (seeds,) ...], made in a thread one call ahead."""
+    def make(first):
+        last = min(first + cfg.steps_per_call, cfg.steps)
+        rows = [[source.batch(np.random.default_rng([seed, i]), cfg.batch) for seed in seeds] for i in range(first, last)]
+        stack = lambda items: {name: np.stack([item[name] for item in items]) for name in items[0]}
+        return stack([row[0] if len(seeds) == 1 else stack(row) for row in rows])
+    ready = queue.Queue(maxsize=1)
+
+    def work():
+        try:
+            for first in range(start, cfg.steps, cfg.steps_per_call):
+                item = make(first)
+                while not stop.is_set():
+                    try:
+                        ready.put(item, timeout=0.1)
+                        break
+                    except queue.Full:
+                        continue
+                if stop.is_set():
+                    return
+        except Exception as error:
+            ready.put(error)
+    threading.Thread(target=work, daemon=True).start()
+    for _ in range(start, cfg.steps, cfg.steps_per_call):
+        item = ready.get()
+        if isinstance(item, Exception):
+            raise item
+        yield item
+
+
+@partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
+def call(graph, optimizer, scheme, params, opt_state, data, keys, first):
+    """Train on every batch of `data` in order: lax.scan over steps, vmap over seeds where keys carries several."""
+    def step(params, opt_state, batch, key, i):
+        positions = position_ids(scheme, jax.random.fold_in(key, i), batch)
+        loss, grads = jax.value_and_grad(lambda p: loss_of(nnx.merge(graph, p), batch, positions))(params)
+        updates, opt_state = optimizer.update(grads, opt_state, params)
+        return optax.apply_updates(params, updates), opt_state, loss
+    if keys.ndim:
+        step = jax.vmap(step, in_axes=(0, 0, 0, 0, None))
+
+    def body(carry, x):
+        batch, i = x
+        params, opt_state, loss = step(*carry, batch, keys, i)
+        return (params, opt_state), loss
+    count = jax.tree.leaves(data)[0].shape[0]
+    (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (data, first + jnp.arange(count)))
+    return params, opt_state, losses
+
+
+def bare(tree):
+    """A tree of modules' state as a flat dict of arrays with readable names, for a checkpoint; `dress` is the inverse."""
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]}
+
+
+def dress(tree, named):
+    return jax.tree.unflatten(jax.tree.structure(tree), [named[name] for name in bare(tree)])
+
+
+def claim(folder, model, source, cfg, seeds):
+    """Mark a folder as this run's; ValueError if it holds another's checkpoints."""
+    mine, mark = "-".join([digest(model), source.fingerprint()[:12], digest(cfg), *map(str, seeds)]), folder / "run_id"
+    if checkpoint.latest(folder) is not None and mark.exists() and mark.read_text() != mine:
+        raise ValueError(f"{folder} holds the checkpoint of another configuration; choose another folder or delete it")
+    folder.mkdir(parents=True, exist_ok=True)
+    mark.write_text(mine)
+
+
+def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
+    """Train `model` (DecoderConfig) on `source` once per seed -> list of Trained, one per seed.
+
+    folder: where checkpoints go; a run that finds its own there goes on from it (another configuration's is a ValueError).
+    report(Progress) is called after every compiled call. stop (threading.Event): save and raise Stopped at the next call.
+    Raises NonFiniteLoss; ValueError where the model's vocabulary is smaller than the data's.
+    """
+    seeds = [int(seed) for seed in seeds]
+    if model.vocab < source.vocab:
+        raise ValueError(f"the model's vocabulary is {model.vocab}, the data needs {source.vocab}")
+    stop = stop or threading.Event()
+    decoders = [Decoder(model, rngs=nnx.Rngs(seed)) for seed in seeds]
+    graph, _ = nnx.split(decoders[0])
+    params = [nnx.state(decoder, nnx.Param) for decoder in decoders]
+    optimizer = make_optimizer(cfg, tuple(parameter_groups(decoders[0]).values()), jax.tree.structure(params[0]))
+    opt_state = [optimizer.init(p) for p in params]
+    keys = [jax.random.key(seed) for seed in seeds]
+    if len(seeds) == 1:
+        (params,), (opt_state,), (keys,) = params, opt_state, keys
+    else:
+        params, opt_state = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in (params, opt_state))
+        keys = jnp.stack(keys)
+
+    step, seconds, loss = 0, 0.0, float("nan")
+    if folder is not None:
+        folder = Path(folder)
+        claim(folder, model, source, cfg, seeds)
+        if (step := checkpoint.latest(folder) or 0):
+            saved = checkpoint.restore(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=0.0, loss=0.0))
+            params, opt_state = dress(params, saved["params"]), dress(opt_state, saved["opt"])
+            seconds, loss = float(saved["seconds"]), saved["loss"]
+
+    def save():
+        if folder is not None and checkpoint.latest(folder) != step:
+            checkpoint.save(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=float(seconds), loss=float(np.mean(loss))))
+
+    warm, warm_steps, last_save, halt = 0.0, 0, time.monotonic(), threading.Event()
+    try:
+        for data in batches(source, cfg, seeds, step, halt):
+            if stop.is_set():
+                save()
+                raise Stopped(f"stopped at step {step} of {cfg.steps}")
+            begin, count = time.monotonic(), len(data["inputs"])
+            params, opt_state, losses = call(graph, optimizer, model.position, params, opt_state, data, keys, jnp.int32(step))
+            losses = np.asarray(losses)
+            took = time.monotonic() - begin
+            seconds += took
+            if not np.isfinite(losses).all():
+                bad = step + int(np.argmin(np.isfinite(losses.reshape(count, -1)).all(1)))
+                good = checkpoint.latest(folder) if folder is not None else None
+                raise NonFiniteLoss(f"the loss is {losses.reshape(count, -1)[bad - step].tolist()} at step {bad}; "
+                                    + (f"last good checkpoint: {checkpoint.path(folder, good)}" if good else "no checkpoint before it"))
+            if step and count == cfg.steps_per_call:
+                warm, warm_steps = warm + took, warm_steps + count
+            step, loss = step + count, losses[-1]
+            if report is not None:
+                report(Progress(step, cfg.steps, float(np.mean(loss)), seconds))
+            if folder is not None and time.monotonic() - last_save >= cfg.checkpoint_seconds:
+                save()
+                last_save = time.monotonic()
+    finally:
+        halt.set()
+    save()
+    rate = warm_steps / warm if warm else cfg.steps / max(seconds, 1e-9)
+    states = [params] if len(seeds) == 1 else [jax.tree.map(lambda x: x[n], params) for n in range(len(seeds))]
+    losses = np.broadcast_to(loss, (len(seeds),))
+    size = sum(leaf.size for leaf in jax.tree.leaves(states[0]))
+    return [Trained(nnx.merge(graph, state), seed, seconds, rate, float(l), size) for state, seed, l in zip(states, seeds, losses)]
+
+
+def load(folder, model, index=None):
+    """The decoder in the newest checkpoint of a run's folder; `index` picks a seed where several were trained together.
+
+    Raises FileNotFoundError where there is no checkpoint, ValueError where its parameters are not those of `model`.
+    """
+    step = checkpoint.latest(folder)
+    if step is None:
+        raise FileNotFoundError(f"no checkpoint in {folder}")
+    named = checkpoint.restore(folder, step, None)["params"]
+    decoder = Decoder(model, rngs=nnx.Rngs(0))
+    graph, like = nnx.split(decoder, nnx.Param)
+    named = {name: leaf if index is None else leaf[index] for name, leaf in named.items()}
+    want = {name: leaf.shape for name, leaf in bare(like).items()}
+    if {name: leaf.shape for name, leaf in named.items()} != want:
+        raise ValueError(f"the parameters in {folder} are not those of this model (or several seeds were trained together: give index=)")
+    return nnx.merge(graph, dress(like, {name: jnp.asarray(leaf) for name, leaf in named.items()}))

@@ -1,0 +1,121 @@
+"""Batches of mixed lengths, and the training source made of them."""
+
+import dataclasses
+import time
+
+import numpy as np
+import pytest
+
+from lcref.tasks import PAD, TASKS, Copy, CopyUnique, Passkey, Sort, TaskSource, mixed
+
+EVERY = pytest.mark.parametrize("name", TASKS)
+
+
+@EVERY
+def test_mixed_rows_are_problems_of_their_length(name):
+    task = TASKS[name]()
+    low = task.shortest
+    lengths = low + np.array([3, 0, 7, 3, 3, 1, 0, 7])
+    width = task.width(low + 7) + 2
+    batch = mixed(task, np.random.default_rng(0), 8, lengths, width)
+    assert batch.inputs.shape == batch.targets.shape == batch.weights.shape == (8, width)
+    assert (batch.inputs.dtype, batch.targets.dtype, batch.weights.dtype) == (np.int32, np.int32, np.float32)
+    np.testing.assert_array_equal(batch.slices["length"], lengths)
+    for i, length in enumerate(lengths):
+        t = task.width(length)
+        assert (batch.weights[i, t:] == 0).all() and (batch.inputs[i, t:] == PAD).all() and (batch.targets[i, t:] == PAD).all()
+        assert batch.weights[i, :t].any() and (batch.inputs[i, :t] != PAD).all()
+        np.testing.assert_array_equal(batch.targets[i, : t - 1], batch.inputs[i, 1:t])
+        scored = batch.weights[i, :t] > 0
+        np.testing.assert_array_equal(task.solve(batch.inputs[i : i + 1, :t])[0][scored], batch.targets[i, :t][scored])
+    assert set(batch.slices) == set(task.sample(np.random.default_rng(0), 1, low).slices)
+
+
+def test_mixed_keeps_slices_with_their_rows():
+    task = Passkey()
+    batch = mixed(task, np.random.default_rng(0), 6, np.array([9, 4, 9, 2, 4, 9]), 40)
+    before = (batch.inputs == 4).argmax(axis=1) - 1
+    np.testing.assert_allclose(batch.slices["depth"], before / batch.slices["length"])
+
+
+def test_mixed_refuses_what_does_not_fit():
+    with pytest.raises(ValueError, match="width 11 is too small for length 5, which needs 12"):
+        mixed(Copy(), np.random.default_rng(0), 2, np.array([2, 5]), 11)
+    with pytest.raises(ValueError, match=r"lengths have shape \(3,\), expected \(2,\)"):
+        mixed(Copy(), np.random.default_rng(0), 2, np.array([2, 5, 5]), 20)
+
+
+@EVERY
+def test_source_batches(name):
+    task = TASKS[name]()
+    low = max(2, task.shortest)
+    source = TaskSource(task, low, low + 8)
+    assert source.vocab == task.vocab and source.width == task.width(low + 8)
+    rng = np.random.default_rng(0)
+    first, second = source.batch(rng, 16), source.batch(rng, 16)
+    again = source.batch(np.random.default_rng(0), 16)
+    assert list(first) == ["inputs", "targets", "weights"]
+    for key, array in first.items():
+        assert array.shape == second[key].shape == (16, source.width)
+        np.testing.assert_array_equal(array, again[key])
+    assert (first["inputs"] != second["inputs"]).any()
+
+
+def test_source_lengths_are_uniform():
+    batch = TaskSource(Copy(), 3, 10).batch(np.random.default_rng(0), 8000)
+    lengths = batch["weights"].sum(axis=1).astype(int) - 1  # the answer is the string and EOS
+    counts = np.bincount(lengths, minlength=11)
+    assert counts[:3].sum() == 0 and counts[3:].min() > 850 and counts[3:].max() < 1150 and len(counts) == 11
+
+
+def test_fingerprint_tells_sources_apart():
+    base = TaskSource(Copy(), 2, 20)
+    assert base.fingerprint() == TaskSource(Copy(), 2, 20).fingerprint()
+    others = [
+        *(dataclasses.replace(base, **change) for change in ({"task": Sort()}, {"min_length": 3}, {"max_length": 21})),
+        TaskSource(CopyUnique(alphabet=26), 2, 20),
+        TaskSource(Copy(alphabet=25), 2, 20),
+    ]
+    assert len({s.fingerprint() for s in [base, *others]}) == 1 + len(others)
+    assert len(base.fingerprint()) == 64
+
+
+def test_fingerprint_sees_a_changed_generator():
+    """Same settings, other data: the fixed batch is part of it."""
+
+    class Shifted(Copy):
+        def draw(self, rng, batch, length):
+            return np.flip(super().draw(rng, batch, length), axis=1)
+
+        def __repr__(self):
+            return repr(Copy())
+
+    assert repr(TaskSource(Shifted(), 2, 20)) == repr(TaskSource(Copy(), 2, 20))
+    assert TaskSource(Shifted(), 2, 20).fingerprint() != TaskSource(Copy(), 2, 20).fingerprint()
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: TaskSource(Copy(), 0, 5), "length 0 is too short"),
+        (lambda: TaskSource(Copy(), 6, 5), "min_length 6 is above max_length 5"),
+        (lambda: TaskSource(CopyUnique(alphabet=8), 2, 9), "length 9 is too long .* 8"),
+        (lambda: TaskSource(TASKS["mqar"](), 2, 20), "length 2 is too short .* 32"),
+    ],
+)
+def test_impossible_lengths_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@EVERY
+def test_batches_keep_up_with_training(name):
+    """A loop over rows would take far longer than this; the best of many tries is what the code needs on a busy machine."""
+    task = TASKS[name]()
+    source, rng = TaskSource(task, max(2, task.shortest), max(2, task.shortest) + 18), np.random.default_rng(0)
+    times = []
+    for _ in range(30):
+        start = time.perf_counter()
+        source.batch(rng, 32)
+        times.append(time.perf_counter() - start)
+    assert min(times) < 2e-3
