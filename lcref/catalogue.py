@@ -39,7 +39,7 @@ def table_name(kind: str) -> str:
 
 
 def benchmarks() -> dict[str, Path]:
-    """The benchmark scripts that can be run, by name: those files of benchmarks/ that have a main part."""
+    """The benchmark scripts of the checkout by name: those files of benchmarks/ that have a main part."""
     folder = shipped("benchmarks")
     return {path.stem: path for path in sorted(folder.glob("*.py")) if "__main__" in path.read_text(encoding="utf-8")} if folder else {}
 
@@ -59,9 +59,14 @@ def listing(kind: str, width: int = 100) -> str:
     """Names and one line about each, in two columns."""
     found = members(kind)
     first = max(map(len, found), default=0)
-    return "\n".join(textwrap.shorten(f"{name:<{first}}", first) if not line else
-                     f"{name:<{first}}  {textwrap.shorten(line, max(30, width - first - 2), placeholder=' ...')}".rstrip()
-                     for name, line in found.items()) or f"no {kind} found"
+    return "\n".join(f"{name:<{first}}  {fitting(line, width - first - 2)}".rstrip() for name, line in found.items()) or f"no {kind} found"
+
+
+def fitting(line: str, width: int) -> str:
+    """As many whole sentences of a line as fit; a first sentence that is too long is cut."""
+    while len(line) > width and ". " in line:
+        line = line.rpartition(". ")[0] + "."
+    return textwrap.shorten(line, max(width, 20), placeholder=" ...")
 
 
 def overview(width: int = 100) -> str:
@@ -81,8 +86,9 @@ def show_member(kind: str, name: str, width: int = 100) -> str:
     value = member()
     cls, path = type(value), Path(inspect.getsourcefile(type(value)))
     fields = [f"  {key:<20} {text}" for key, text in config.flat(value).items()] if dataclasses.is_dataclass(value) else []
-    doc = inspect.cleandoc(cls.__doc__ or "")
-    return "\n".join([f"{name}: {cls.__name__}", "", doc, "", *(["fields (set with --set)", *fields, ""] if fields else []), f"file: {shorter(path)}"])
+    doc = inspect.cleandoc(cls.__doc__ or "").partition(">>>")[0].rstrip()  # a task's printed examples are made afresh below
+    settings = ["fields (set with --set)", *fields, ""] if fields else []
+    return "\n".join([f"{name}: {cls.__name__}", "", doc, "", *settings, f"file: {shorter(path)}"])
 
 
 def show_task(name: str, length: int | None, seed: int = 0, width: int = 100) -> str:

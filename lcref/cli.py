@@ -38,11 +38,13 @@ class Run:
     together: bool = False  # train the seeds of a run in one program
 
     def __call__(self):
+        from lcref import compilation
         from lcref.experiment import load, run_all
         from lcref.progress import Bars, Log
 
-        console = terminal()
-        for experiment in load(self.name):
+        chosen, console = load(self.name), terminal()
+        compilation.keep()
+        for experiment in chosen:
             title = f"{experiment.name} ({self.size})"
             watch = (Bars(console, title, experiment.figures) if console.is_terminal else Log(title, experiment.figures))
             with watch:
@@ -69,8 +71,7 @@ class Plot:
         from lcref import results
 
         path = Path(self.name)
-        lines = results.read(path)
-        if not lines:
+        if not (lines := results.read(path)):
             raise ValueError(f"{path} holds no results lines")
         name, size = lines[0]["experiment"], lines[0]["size"]
         if name not in experiments():
@@ -125,9 +126,10 @@ class Eval:
     seed: Annotated[int | None, arg(metavar="N")] = None  # which, of seeds trained together
 
     def __call__(self):
-        from lcref import config, finished, report, running
+        from lcref import compilation, config, finished, report, running
         from lcref.experiment import Figure
 
+        compilation.keep()
         trained = finished.revive(self.folder, self.seed)
         evals = trained.run.evals
         if self.lengths:
@@ -156,8 +158,9 @@ class Generate:
     seed: int = 0  # of the draws and of the prompt from the data
 
     def __call__(self):
-        from lcref import finished, writing
+        from lcref import compilation, finished, writing
 
+        compilation.keep()
         print(writing.write_on(finished.revive(self.folder), self.prompt, self.tokens, temperature=self.temperature, top_k=self.top_k,
                                top_p=self.top_p, seed=self.seed))
 
@@ -174,10 +177,10 @@ class Bench:
 
         there = benchmarks()
         if not there:
-            raise ValueError("no benchmarks found beside this copy of lcref")
+            raise ValueError("benchmarks are part of a checkout, and this is an installed copy of lcref without them")
         for name in [legal(name, there, "benchmark") for name in self.names] or there:
-            print(f"{name}", flush=True)
-            if code := subprocess.run([sys.executable, there[name]]).returncode:
+            print(f"\n{name}", flush=True)
+            if code := subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=there[name].parent.parent).returncode:
                 sys.exit(code)
 
 
@@ -201,10 +204,9 @@ def main(args: list[str] | None = None) -> int:
     args = list(sys.argv[1:] if args is None else args)
     debug = "--debug" in args
     args = [a for a in args if a != "--debug"] or ["--help"]
-    signal.signal(signal.SIGINT, _interrupt)
-    signal.signal(signal.SIGTERM, _interrupt)  # batch systems send this before they kill
     try:
-        parse(args)()
+        with interruptible():
+            parse(args)()
         return 0
     except KeyboardInterrupt:
         return complain("stopped; the same command goes on from here", 130)
@@ -219,6 +221,21 @@ def main(args: list[str] | None = None) -> int:
         if debug or type(error).__module__.partition(".")[0] != "lcref":
             raise
         return complain(words(error), 1)
+
+
+@contextlib.contextmanager
+def interruptible():
+    """The first Ctrl-C (or SIGTERM, which batch systems send before they kill) saves and stops; a second one leaves at once."""
+    def first(number, frame):
+        signal.signal(number, lambda number, frame: os._exit(130))
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, first) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def parse(args: list[str]):
@@ -257,12 +274,6 @@ def complain(text: str, code: int) -> int:
     return code
 
 
-def _interrupt(number, frame):
-    """The first Ctrl-C saves and stops; a second one leaves at once."""
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
-    raise KeyboardInterrupt
-
-
 def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
     """Table and figure of an experiment's results file, over the committed ones where there are any."""
     from lcref import plotting, report, results
@@ -270,16 +281,18 @@ def draw(experiment, size: str, out: Path | None, console, path: Path | None = N
 
     path = path or Path(out) / f"{experiment.name}.{size}.jsonl"
     lines = results.current(results.read(path))
+    if not lines:
+        raise ValueError(f"{path} holds no results lines")
     for figure in experiment.figures:
-        console.print(f"\n[bold]{figure.title}[/]" if figure.title else "", highlight=False)
+        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
         console.print(report.table(lines, figure, console.width), highlight=False, markup=False)
     committed = shipped("results") / f"{experiment.name}.{size}.jsonl" if shipped("results") else None
     apart = committed and committed.is_file() and committed.resolve() != path.resolve()
     console.print()
     if experiment.figures:
         drawn = plotting.curves(lines, experiment.figures, path.with_suffix(".png"), results.current(results.read(committed)) if apart else ())
-        console.print(f"figure   {drawn}", highlight=False, soft_wrap=True)
-    console.print(f"results  {path}  ({len(lines)} lines)", highlight=False, soft_wrap=True)
+        print(f"figure   {drawn}")
+    print(f"results  {path}  ({len(lines)} lines)", flush=True)
 
 
 def terminal():

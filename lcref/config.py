@@ -72,9 +72,11 @@ def _change(cfg, rest: str, key: str, new):
         return cfg[:i] + (value,) + cfg[i + 1:]
     if not dataclasses.is_dataclass(cfg):
         raise KeyError(f"{key}: {cfg!r} has no fields, so there is no {head!r} in it")
-    legal(head, [f.name for f in dataclasses.fields(cfg) if f.init], f"key {key}: {type(cfg).__name__} field")
-    old = getattr(cfg, head)
-    value = _change(old, rest, key, new) if rest else new(old, hints(type(cfg)).get(head, type(old)), head)
+    fields = {f.name: f for f in dataclasses.fields(cfg) if f.init}
+    field, old = fields[legal(head, fields, f"key {key}: {type(cfg).__name__} field")], getattr(cfg, head)
+    hint = hints(type(cfg)).get(head, typing.Any)
+    hint = type(old) if hint is typing.Any and old is not None else hint
+    value = _change(old, rest, key, new) if rest else new(old, hint | None if field.default is None else hint, head)
     return dataclasses.replace(cfg, **{head: value})
 
 
@@ -94,7 +96,6 @@ def _parse(text: str, hint, old, key: str, name: str):
     if dataclasses.is_dataclass(old):
         inside = ", ".join(f"{key}.{f.name}" for f in dataclasses.fields(old))
         raise ValueError(f"{key} is a {type(old).__name__}, which is not chosen by name; set one of its fields: {inside}")
-    hint = type(old) if hint is typing.Any else hint
     try:
         return _read(text, hint)
     except ValueError as error:
@@ -103,7 +104,7 @@ def _parse(text: str, hint, old, key: str, name: str):
 
 def _pick(text: str, kind: str, hint, old, key: str):
     """A member of a table by name, or a tuple of members ("attention,attention") where the field holds a tuple."""
-    several = isinstance(old, tuple) or any(typing.get_origin(option) is tuple for option in _options(hint))
+    several = isinstance(old, tuple) or any(tuple in (option, typing.get_origin(option)) for option in _options(hint))
     if text.lower() == "none" and type(None) in _options(hint):
         return None
     members, names = table(kind), text.split(",") if several else [text]
@@ -208,12 +209,17 @@ def from_dict(data):
 
 def digest(cfg) -> str:
     """12 hex digits of the sha256 of a config. Module names are left out, so that moving a class changes no digest."""
+    return digest_of(to_dict(cfg))
+
+
+def digest_of(data) -> str:
+    """`digest` of what `to_dict` wrote."""
     def short(data):
         if isinstance(data, dict):
             return {name: value.rpartition(".")[2] if name == "type" else short(value) for name, value in data.items()}
         return [short(value) for value in data] if isinstance(data, list) else data
 
-    return hashlib.sha256(json.dumps(short(to_dict(cfg)), sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(short(data), sort_keys=True).encode()).hexdigest()[:12]
 
 
 def flat(cfg, prefix: str = "") -> dict[str, str]:

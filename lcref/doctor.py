@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lcref import provenance
+from lcref import compilation, provenance
 from lcref.catalogue import shorter
 from lcref.experiment import experiments, shipped
 
@@ -26,7 +26,7 @@ def report(out: str = "runs") -> tuple[list[str], bool]:
     lines, well = [], True
 
     def say(name, text):
-        lines.append(f"{name:<12} {text}")
+        lines.append(f"{name:<17} {text}")
 
     say("python", f"{sys.version.split()[0]}  {sys.executable}")
     for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
@@ -40,7 +40,7 @@ def report(out: str = "runs") -> tuple[list[str], bool]:
         well = False
         say("devices", f"jax or flax does not start: {type(error).__name__}: {error}".splitlines()[0])
     say("cores", f"{provenance.cores()}  {provenance.cpu_name()}")
-    for name, folder in (("results", Path(out)), ("temporary", Path(tempfile.gettempdir()))):
+    for name, folder in (("results", Path(out)), ("compiled", compilation.folder()), ("temporary", Path(tempfile.gettempdir()))):
         text, good = space(folder)
         well &= good
         say(name, f"{folder.absolute()}: {text}")

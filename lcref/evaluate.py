@@ -48,14 +48,24 @@ def score(decoder, inputs, targets, seed=0):
     return tuple(np.concatenate(column) for column in zip(*results))
 
 
+def needs(ev, source, what):
+    """ValueError where the source cannot give what an evaluation reads."""
+    if not hasattr(source, what):
+        raise ValueError(f"{type(ev).__name__} reads source.{what}, which {type(source).__name__} does not have")
+
+
 @dataclass(frozen=True)
 class ExactMatch:
     lengths: tuple[int, ...] = (10, 20, 30, 40, 50)
     samples: int = 200                         # problems per length
     seed: int = 10_000                         # of the problems; training seeds are small numbers, so they never meet
 
+    def check(self, source):
+        needs(self, source, "task")
+
     def __call__(self, decoder, source):
         """All lengths are padded to the longest, so one program is compiled. 95 % intervals: see `wilson`."""
+        self.check(source)
         task, width = source.task, source.task.width(max(self.lengths))
         metrics = {"exact_match": {}, "token_accuracy": {}}
         for length in self.lengths:
@@ -76,7 +86,15 @@ class ContextLoss:
     split: str = "validation"
     seed: int = 0
 
+    def __post_init__(self):
+        if not 1 <= self.targets <= min(self.lengths):
+            raise ValueError(f"targets={self.targets}: the shortest length is {min(self.lengths)}, and every length scores the same bytes")
+
+    def check(self, source):
+        needs(self, source, "windows")
+
     def __call__(self, decoder, source):
+        self.check(source)
         text = source.windows(self.seed, self.windows, max(self.lengths), split=self.split)       # [windows, longest + 1]
         return {"context_loss": {str(length): float(self.nats(decoder, text[:, -(length + 1):]).mean()) for length in self.lengths}}
 
@@ -91,7 +109,15 @@ class ChunkLoss:
     split: str = "validation"
     seed: int = 0
 
+    def __post_init__(self):
+        if odd := [length for length in self.lengths if length < 1 or max(self.lengths) % length]:
+            raise ValueError(f"length {odd[0]} does not divide the longest, {max(self.lengths)}, and every length scores the same bytes")
+
+    def check(self, source):
+        needs(self, source, "windows")
+
     def __call__(self, decoder, source):
+        self.check(source)
         longest = max(self.lengths)
         text = source.windows(self.seed, self.windows, longest, split=self.split)
         losses = {}
@@ -120,7 +146,15 @@ class Recall:
     split: str = "validation"
     seed: int = 1
 
+    def __post_init__(self):
+        if not 0 <= self.skip < self.passage:
+            raise ValueError(f"skip={self.skip} must be at least 0 and less than passage={self.passage}: nothing would be scored")
+
+    def check(self, source):
+        needs(self, source, "windows")
+
     def __call__(self, decoder, source):
+        self.check(source)
         P, saved = self.passage, {}
         for distance in self.distances:
             text = source.windows(self.seed, 2 * self.windows, 2 * P + distance, split=self.split)[:, :-1]

@@ -71,20 +71,20 @@ class Experiment:
 
 def grid(run: Run, **choices: dict[str, Any]) -> dict[str, Run]:
     """Every combination of choices: grid(base, **{"model.position": {"rope": Rope(), "nope": Nope()}, "train.steps": {"long": 9000}})
-    -> {"rope-long": ..., "nope-long": ...}. KeyError for a key the run does not have."""
+    -> {"rope-long": ..., "nope-long": ...}; an empty name is left out. KeyError for a key the run does not have."""
     found = {}
     for picked in itertools.product(*(options.items() for options in choices.values())):
         made = run
         for key, (_, value) in zip(choices, picked):
             made = config.put(made, key, value)
-        found["-".join(name for name, _ in picked)] = made
+        found["-".join(name for name, _ in picked if name)] = made
     return found
 
 
 # ---------------------------------------------------------------------------------------------------------------- find, load
 
 def shipped(kind: str) -> Path | None:
-    """The folder "experiments", "results" or "benchmarks": of the checkout, or its copy inside an installed wheel; None if absent."""
+    """The folder "experiments", "results" or "benchmarks" of the checkout; of an installed wheel, its copy of the first two. Or None."""
     folder = checkout / kind if (checkout := provenance.checkout()) else provenance.PACKAGE / f"_{kind}"
     return folder if folder.is_dir() else None
 

@@ -12,6 +12,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 
@@ -61,17 +62,23 @@ def run(graph, params, prompt, key, positions, tokens, length, temperature, top_
 def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0):
     """prompt int [B,T] -> the next `tokens` tokens [B,tokens]. temperature 0 is greedy.
 
-    Raises ValueError on an empty prompt, tokens < 1, or a sampling parameter out of range.
+    Raises ValueError on an empty prompt or one with ids outside the vocabulary, tokens < 1, more positions than the scheme has, or a
+    sampling parameter out of range.
     """
+    prompt = np.asarray(prompt)
+    if prompt.ndim != 2 or not prompt.size or not np.issubdtype(prompt.dtype, np.integer):
+        raise ValueError(f"the prompt must be token ids [B,T] with T >= 1, got {prompt.dtype}{list(prompt.shape)}")
+    if not 0 <= prompt.min() <= prompt.max() < decoder.cfg.vocab:
+        raise ValueError(f"prompt ids go from {prompt.min()} to {prompt.max()}, the vocabulary from 0 to {decoder.cfg.vocab - 1}")
     prompt = jnp.asarray(prompt, jnp.int32)
-    if prompt.ndim != 2 or prompt.shape[1] < 1:
-        raise ValueError(f"the prompt must be token ids [B,T] with T >= 1, got shape {prompt.shape}")
     if tokens < 1:
         raise ValueError(f"tokens must be at least 1, got {tokens}")
     if temperature != 0:
         filtered(jnp.zeros((decoder.cfg.vocab,)), temperature, top_k, top_p)                # checks the parameters
     graph, params = nnx.split(decoder)
     length, scheme = prompt.shape[1] + tokens, decoder.cfg.position
+    if scheme.limit is not None and length - 1 > scheme.limit:                              # the last token is written, not read
+        raise ValueError(f"a prompt of {prompt.shape[1]} and {tokens} more tokens need {length - 1} positions, {scheme} ends at {scheme.limit}")
     key, draw = jax.random.split(jax.random.key(seed))
     positions = scheme.ids(draw, jnp.arange(length)[None, :]) if scheme.draws_ids else None
     return run(graph, params, prompt, key, positions, tokens, length, temperature, top_k, top_p)

@@ -101,8 +101,8 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
         axes.annotate(f"trained to {figure.trained_to:g}", (figure.trained_to, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
                       textcoords="offset points", color="#555555", fontsize=10, va="bottom")
     axes.set_title(figure.title, loc="left", fontsize=12, fontweight="bold", pad=20, wrap=True)
-    axes.annotate(caption(found, before), (1, 1), xycoords="axes fraction", xytext=(0, 2), textcoords="offset points", ha="right",
-                  va="bottom", fontsize=9, color="#555555")
+    axes.annotate(caption(found, before), (1, 0), xycoords="axes fraction", xytext=(0, -42), textcoords="offset points", ha="right",
+                  va="top", fontsize=9, color="#555555")
     label_ends(axes, ends, style)
 
 

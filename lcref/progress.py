@@ -7,6 +7,7 @@ import time
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
 from lcref.report import summary
 from lcref.running import Watch
@@ -28,17 +29,21 @@ class Pace:
     def __str__(self) -> str:
         if not self.rate:
             return ""
-        left = round((self.before.steps - self.before.step) / self.rate)
-        return f"{self.rate:,.3g} steps/s  {left // 60}:{left % 60:02d} left"
+        return f"{self.rate:,.{0 if self.rate >= 10 else 1}f} steps/s  {clock((self.before.steps - self.before.step) / self.rate)} left"
+
+
+def clock(seconds: float) -> str:
+    """75 -> "1:15"."""
+    return f"{round(seconds) // 60}:{round(seconds) % 60:02d}"
 
 
 def outcome(lines: list[dict], figures) -> str:
     """The ends of what a run was measured on: "exact match 1.00 at 10, 0.02 at 100; 12 s"."""
     words = []
-    for figure in figures:
-        for points in (summary(lines, figure.metric) if any(figure.metric in line["metrics"] for line in lines) else {}).values():
-            (first, start), *_, (last, end) = list(points.items()) * 2 if len(points) == 1 else points.items()
-            words.append(f"{figure.metric.replace('_', ' ')} {start.median:.2f} at {first}, {end.median:.2f} at {last}")
+    for metric in [figure.metric for figure in figures if any(figure.metric in line["metrics"] for line in lines)]:
+        for points in summary(lines, metric).values():
+            ends = {name: points[name].median for name in (next(iter(points)), next(reversed(points)))}
+            words.append(f"{metric.replace('_', ' ')} {', '.join(f'{value:.2f} at {name}' for name, value in ends.items())}")
     return "; ".join([*words, f"{max(line['seconds'] for line in lines):.0f} s of training"])
 
 
@@ -48,8 +53,8 @@ class Bars(Watch):
     def __init__(self, console: Console, title: str, figures=()):
         self.console, self.title, self.figures = console, title, figures
         self.bars, self.pace = {}, {}
-        self.progress = Progress(TextColumn("{task.description}"), BarColumn(bar_width=24), TextColumn("{task.fields[count]}"),
-                                 TextColumn("{task.fields[text]}"), console=console, transient=True)
+        texts = [TextColumn(text, markup=False) for text in ("{task.description}", "{task.fields[count]}", "{task.fields[text]}")]
+        self.progress = Progress(texts[0], BarColumn(bar_width=24), *texts[1:], console=console, transient=True)
 
     def __enter__(self):
         self.progress.start()
@@ -60,9 +65,10 @@ class Bars(Watch):
 
     def plan(self, names, finished):
         if finished:
-            self.console.print(f"{len(finished)} of {len(names) + len(finished)} runs are finished already and not repeated", style="dim")
-        self.runs, self.ready = len(names), 0
-        self.whole = self.progress.add_task(f"[bold]{self.title}", total=max(1, len(names)), count=f"0/{len(names)} runs", text="",
+            self.console.print(f"{len(finished)} of {len(names) + len(finished)} runs are finished already and not repeated", style="dim",
+                               highlight=False)
+        self.runs, self.ready, self.begun = len(names), 0, time.monotonic()
+        self.whole = self.progress.add_task(self.title, total=max(1, len(names)), count=f"0/{len(names)} runs", text="",
                                             visible=len(names) > 1)
 
     def start(self, name):
@@ -73,19 +79,20 @@ class Bars(Watch):
         text = self.pace[name].update(progress)
         self.progress.update(self.bars[name], total=progress.steps, completed=progress.step, count=f"{progress.step}/{progress.steps}",
                              text=f"{text}  loss {progress.loss:.4f}")
-        at_work = sum(p.before.step / p.before.steps for n, p in self.pace.items() if n in self.bars and p.before)
-        self.progress.update(self.whole, completed=self.ready + at_work)
+        at_work = sum(p.before.step / p.before.steps for n, p in list(self.pace.items()) if n in self.bars and p.before)
+        share, gone = (self.ready + at_work) / self.runs, time.monotonic() - self.begun
+        self.progress.update(self.whole, completed=share * self.runs, text=f"about {clock(gone / share - gone)} left" if share > 0.03 else "")
 
     def measure(self, name):
         self.progress.update(self.bars[name], text="measuring")
 
     def done(self, name, lines):
         self._close(name)
-        self.console.print(f"[green]done[/]  {name}: {outcome(lines, self.figures)}", highlight=False)
+        self.console.print(Text.assemble(("done", "green"), f"  {name}: {outcome(lines, self.figures)}"))
 
     def failed(self, name, error):
         self._close(name)
-        self.console.print(f"[red]failed[/]  {name}: {error}", highlight=False)
+        self.console.print(Text.assemble(("failed", "red"), f"  {name}: {error}"))
 
     def stopping(self):
         self.progress.stop()

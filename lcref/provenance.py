@@ -43,17 +43,28 @@ def cores() -> int:
 
 
 def cpu_name() -> str:
+    return cpu("model name") or platform.processor() or platform.machine()
+
+
+def instructions() -> str:
+    """The instruction sets of the processor, as far as the system tells."""
+    return cpu("flags") or cpu("Features") or f"{platform.machine()} {platform.processor()}"
+
+
+def cpu(key: str) -> str:
+    """One entry of Linux's /proc/cpuinfo; empty elsewhere."""
     with contextlib.suppress(OSError):
         for text in Path("/proc/cpuinfo").read_text().splitlines():
-            if text.startswith("model name"):
-                return text.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+            name, _, value = text.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return ""
 
 
 def checkout() -> Path | None:
     """The folder of the checkout this package runs from, or None for an installed copy."""
     root = PACKAGE.parent
-    return root if (root / "pyproject.toml").is_file() and (root / "experiments").is_dir() else None
+    return root if (root / "pyproject.toml").is_file() else None
 
 
 def commit() -> str:

@@ -1,11 +1,11 @@
 """Results lines in words: medians and ranges over seeds, and the table of a figure. Reads lines only, so any run can be shown again.
 
     exact match by length: median of 3 seeds, their range below it
-             10      20         30
-    rope  1.00    1.00       0.02
-                        0.01-0.04
-    nope  1.00    1.00       0.91*
-                        0.88-0.97
+             10      20          30
+    rope  1.00    1.00        0.02
+                        0.01..0.04
+    nope  1.00    1.00        0.91*
+                        0.88..0.97
 """
 
 from collections import defaultdict
@@ -69,7 +69,8 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
             room = width - first
         parts[-1] = [f"{row} {cell:>{wide}}" for row, cell in zip(parts[-1], column)]
         room -= wide + 1
-    return f"{head}\n" + "\n\n".join("\n".join(row.rstrip() for row in part) for part in parts) + "\n* the column's best"
+    text = f"{head}\n" + "\n\n".join("\n".join(row.rstrip() for row in part) for part in parts)
+    return f"{text}\n* the column's best" if "*" in text else text
 
 
 def _best(found, name: str, lower: bool) -> float | None:
@@ -82,6 +83,6 @@ def _cells(point: Point | None, best: float | None, ranged: bool) -> list[str]:
     """The median (a star marks a column's best), and below it the range."""
     if point is None:
         return ["- ", ""] if ranged else ["- "]
-    median = f"{point.median:.2f}" + ("*" if round(point.median, 2) == best else " ")
-    span = f"{point.low:.2f}-{point.high:.2f} " if f"{point.low:.2f}" != f"{point.high:.2f}" else ""
-    return [median, span] if ranged else [median]
+    low, middle, high = (f"{round(value, 2) + 0.0:.2f}" for value in point[:3])  # + 0.0: no "-0.00"
+    median = middle + ("*" if round(point.median, 2) == best else " ")
+    return [median, f"{low}..{high} " if low != high else ""] if ranged else [median]

@@ -14,7 +14,7 @@ parameter's learning rate and exempts it from decay; vectors and scalars are nev
 import queue
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
@@ -174,8 +174,11 @@ def dress(tree, named):
 
 def claim(folder, model, source, cfg, seeds):
     """Mark a folder as this run's; ValueError if it holds another's checkpoints."""
-    mine, mark = "-".join([digest(model), source.fingerprint()[:12], digest(cfg), *map(str, seeds)]), folder / "run_id"
-    if checkpoint.latest(folder) is not None and mark.exists() and mark.read_text() != mine:
+    data = [digest(source)] if is_dataclass(source) else []            # a text's fingerprint is its corpus: row length and packing are not in it
+    mine, mark = "-".join([digest(model), *data, source.fingerprint()[:12], digest(cfg), *map(str, seeds)]), folder / "run_id"
+    if mark.exists() and mark.read_text() == mine:
+        return
+    if checkpoint.latest(folder) is not None:
         raise ValueError(f"{folder} holds the checkpoint of another configuration; choose another folder or delete it")
     folder.mkdir(parents=True, exist_ok=True)
     mark.write_text(mine)
@@ -189,6 +192,8 @@ def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
     Raises NonFiniteLoss; ValueError where the model's vocabulary is smaller than the data's.
     """
     seeds = [int(seed) for seed in seeds]
+    if not seeds or min(seeds) < 0:
+        raise ValueError(f"seeds must be one or more whole numbers from 0 on, got {seeds}")
     if model.vocab < source.vocab:
         raise ValueError(f"the model's vocabulary is {model.vocab}, the data needs {source.vocab}")
     stop = stop or threading.Event()
@@ -209,15 +214,16 @@ def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
         folder = Path(folder)
         claim(folder, model, source, cfg, seeds)
         if (step := checkpoint.latest(folder) or 0):
-            saved = checkpoint.restore(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=0.0, loss=0.0))
+            saved = checkpoint.restore(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=0.0, loss=np.zeros(len(seeds))))
             params, opt_state = dress(params, saved["params"]), dress(opt_state, saved["opt"])
             seconds, loss = float(saved["seconds"]), saved["loss"]
 
     def save():
         if folder is not None and checkpoint.latest(folder) != step:
-            checkpoint.save(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=float(seconds), loss=float(np.mean(loss))))
+            losses = np.broadcast_to(np.asarray(loss, float), (len(seeds),)).copy()
+            checkpoint.save(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=float(seconds), loss=losses))
 
-    warm, warm_steps, last_save, halt = 0.0, 0, time.monotonic(), threading.Event()
+    begun, warm, warm_steps, last_save, halt = step, 0.0, 0, time.monotonic(), threading.Event()
     try:
         for data in batches(source, cfg, seeds, step, halt):
             if stop.is_set():
@@ -233,7 +239,7 @@ def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
                 good = checkpoint.latest(folder) if folder is not None else None
                 raise NonFiniteLoss(f"the loss is {losses.reshape(count, -1)[bad - step].tolist()} at step {bad}; "
                                     + (f"last good checkpoint: {checkpoint.path(folder, good)}" if good else "no checkpoint before it"))
-            if step and count == cfg.steps_per_call:
+            if step > begun and count == cfg.steps_per_call:
                 warm, warm_steps = warm + took, warm_steps + count
             step, loss = step + count, losses[-1]
             if report is not None:
@@ -262,6 +268,9 @@ def load(folder, model, index=None):
     named = checkpoint.restore(folder, step, None)["params"]
     decoder = Decoder(model, rngs=nnx.Rngs(0))
     graph, like = nnx.split(decoder, nnx.Param)
+    together = min(leaf.shape[0] if leaf.ndim else 0 for leaf in named.values())
+    if index is not None and not 0 <= index < together:                # JAX would give the last one
+        raise ValueError(f"index={index} is not one of the seeds trained together in {folder}")
     named = {name: leaf if index is None else leaf[index] for name, leaf in named.items()}
     want = {name: leaf.shape for name, leaf in bare(like).items()}
     if {name: leaf.shape for name, leaf in named.items()} != want:

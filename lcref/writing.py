@@ -12,7 +12,7 @@ def write_on(trained: Finished, prompt: str | None = None, tokens: int | None = 
 
     ids, names, length, expected = (task_prompt if hasattr(trained.run.data, "task") else text_prompt)(trained.run.data, prompt, seed)
     usual = 0.0 if hasattr(trained.run.data, "task") else 0.8
-    out = generate(trained.decoder, ids[None, :], tokens or length, temperature=usual if temperature is None else temperature,
+    out = generate(trained.decoder, ids[None, :], length if tokens is None else tokens, temperature=usual if temperature is None else temperature,
                    top_k=top_k, top_p=top_p, seed=seed)
     written = names(np.asarray(out[0]))
     if not hasattr(trained.run.data, "task"):
@@ -29,7 +29,7 @@ def text_prompt(source, prompt: str | None, seed: int):
 
 def task_prompt(source, prompt: str | None, seed: int):
     """(ids, ids -> names, tokens in the answer, the answer) for a task; without a prompt, one of its longest training problems."""
-    from lcref.tasks import BOS, SEP
+    from lcref.tasks import BOS, PAD, SEP
 
     task = source.task
     number = {name: i for i, name in enumerate(task.tokens)}
@@ -43,7 +43,8 @@ def task_prompt(source, prompt: str | None, seed: int):
         ids = np.array([number[name] for name in said], np.int32)
         ids = ids if ids[:1] == BOS else np.concatenate([[BOS], ids, [SEP]]).astype(np.int32)
     try:
-        answer = [name for name, i in zip(task.decode(solved := task.solve(ids[None, :])[0]), solved) if i]
+        solved = task.solve(ids[None, :])[0]
+        answer = task.decode(solved[solved != PAD])
     except (ValueError, IndexError):  # not a whole problem: there is something to write all the same, and nothing to compare it with
         answer = []
     return ids, lambda tokens: " ".join(task.decode(tokens)), len(answer) or 20, " ".join(answer)

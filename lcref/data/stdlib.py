@@ -1,6 +1,6 @@
 """Real text that every machine already has: the sources of Python's own standard library, one document per module.
 
-About 7.2 MB in 307 documents, 195 of them longer than 8,192 bytes and 65 longer than 32,768: enough to train small byte
+About 7.2 MB in 307 documents, some 195 of them longer than 8,192 bytes and 65 longer than 32,768: enough to train small byte
 models and to score them far past their training length, with nothing to download. The modules are a fixed list of those that
 Python 3.11, 3.12 and 3.13 share and that Linux distributions ship with the interpreter (so no tkinter). Left out: tables (the
 charmap codecs, HTML entities), generated files, files under 512 bytes, and near copies of one another.

@@ -57,9 +57,10 @@ class Text:
         return rows.rows(rng.integers(0, len(rows), batch_size))
 
     def windows(self, seed: int | np.random.Generator, count: int, length: int, split: str = "validation") -> np.ndarray:
-        """int32 [count, length + 1], each row inside one document of `split`; see windows.py. Any `length`, not only this source's."""
+        """int32 [count, length + 1], each row inside one document of `split`; at any length; see windows.py."""
+        held_out, names = tokens(self.corpus, split), list(corpora.documents(self.corpus, split))
         try:
-            return windows.windows(tokens(self.corpus, split), list(corpora.documents(self.corpus, split)), seed, count, length)
+            return windows.windows(held_out, names, seed, count, length)
         except ValueError as error:
             raise ValueError(f"{split} split of {self.corpus}: {error}") from error
 

@@ -46,8 +46,9 @@ class LcrefStdlibText(tfds.core.GeneratorBasedBuilder):
 def splits(name: str, data_dir: str | None = None) -> dict[str, dict[str, bytes]]:
     """split -> document name -> text of the TFDS set "NAME", "NAME/CONFIG:VERSION" or "NAME#FEATURE".
 
-    Of each split the first records are read, up to LIMIT bytes (TFDS stores them shuffled). A split that the set lacks is taken out of its train split, by the hash of the record's number. KeyError for a name that TFDS
-    does not know; ValueError for a set that cannot be read or downloaded, or that has no single feature with text.
+    Of each split the first records are read, up to LIMIT bytes (TFDS stores them shuffled). A split that the set lacks is taken
+    out of its train split, by the hash of the record's number. KeyError for a name that TFDS does not know; ValueError for a set
+    that cannot be read or downloaded, or where it is not clear which feature holds the text.
     """
     name, _, feature = name.partition("#")
     sources = _open(name, data_dir or _cache())

@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from lcref.nn.layers import Mlp, RMSNorm, linear
+from lcref.nn.layers import Linear, Mlp, RMSNorm
 from lcref.nn.mixers.attention import AttentionConfig
-from lcref.nn.positions import Rope
+from lcref.nn.positions import Position, Rope
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Decoder(nnx.Module):
         self.position, own = schemes(cfg, rngs)
         self.blocks = nnx.List([Block(cfg, mixer, position, rngs) for mixer, position in zip(cfg.mixers(), own)])
         self.norm = RMSNorm(cfg.d_model)
-        self.readout = None if cfg.tie_embeddings else linear(cfg.d_model, cfg.vocab, rngs)
+        self.readout = None if cfg.tie_embeddings else Linear(cfg.d_model, cfg.vocab, rngs)
 
     def __call__(self, tokens, positions=None, segments=None, capture=False):
         """tokens int [B,T] -> logits [B,T,W] in float32.
@@ -80,7 +80,7 @@ class Decoder(nnx.Module):
         give the positions that restart with them. capture=True returns (logits, seen) with every intermediate by name:
         "embedding", "block0", ..., "block0/weights" [B,H,T,T].
         """
-        self.check(tokens)
+        self.check(tokens, positions=positions, segments=segments)
         seen = {}
         x = self.embed(tokens, positions)
         seen["embedding"] = x
@@ -94,6 +94,8 @@ class Decoder(nnx.Module):
     def init_state(self, batch, length, positions=None):
         """State for streams of up to `length` tokens (mixers with bounded memory, such as windowed attention, take any number).
         positions [1 or B, length]: ids of all slots, where they are not 0, 1, 2, ... (randomized schemes)."""
+        if positions is not None and jnp.shape(positions) not in ((1, length), (batch, length)):
+            raise ValueError(f"positions of a state must be [1 or {batch}, {length}], got {list(jnp.shape(positions))}")
         return State(jnp.zeros((), jnp.int32), positions, tuple(block.mixer.init_state(batch, length) for block in self.blocks))
 
     def extend(self, tokens, state):
@@ -110,7 +112,10 @@ class Decoder(nnx.Module):
         for block, layer in zip(self.blocks, state.layers):
             x, layer = block.extend(x, layer, state.positions)
             layers.append(layer)
-        return self.logits(x), State(state.cursor + tokens.shape[1], state.positions, tuple(layers))
+        logits, end = self.logits(x), state.cursor + tokens.shape[1]
+        if state.positions is not None:                            # the lookup above repeats the last id: never let that pass for a result
+            logits = jnp.where(end > state.positions.shape[1], jnp.nan, logits)
+        return logits, State(end, state.positions, tuple(layers))
 
     def embed(self, tokens, positions):
         positions = jnp.arange(tokens.shape[1])[None, :] if positions is None else jnp.asarray(positions)
@@ -120,23 +125,32 @@ class Decoder(nnx.Module):
         x = self.norm(x)
         return (self.embedding.attend(x) if self.readout is None else self.readout(x)).astype(jnp.float32)
 
-    def check(self, tokens):
+    def check(self, tokens, **ids):
         if tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
             raise ValueError(f"tokens must be integers [B,T], got {tokens.dtype}{list(tokens.shape)}")
+        B, T = tokens.shape
+        for name, value in ids.items():
+            if value is not None and jnp.shape(value) not in ((1, T), (B, T)):
+                raise ValueError(f"{name} must be [{B},{T}] or [1,{T}] for tokens [{B},{T}], got {list(jnp.shape(value))}")
 
 
 def schemes(cfg, rngs):
     """(the scheme whose embedding the decoder adds, the scheme of every layer). Layers with the same scheme and head shape share one
-    module, unless the scheme is one whose parameters belong to a layer (KERPLE, FIRE)."""
+    module, unless the scheme is one whose parameters belong to a layer (KERPLE, FIRE). A scheme that adds to the embedding has no heads
+    to fit and is made once. Raises ValueError for a layer's own scheme that acts once for all layers."""
     shared = {}
 
     def build(position, mixer):
         heads, width = getattr(mixer, "heads", 1), mixer.width(cfg.d_model) if hasattr(mixer, "width") else cfg.d_model
-        key = (position, heads, width)
-        if position.per_layer:
-            return position.build(heads, width, cfg.d_model, rngs=rngs)
-        if key not in shared:
-            shared[key] = position.build(heads, width, cfg.d_model, rngs=rngs)
-        return shared[key]
+        for key in (position, (position, heads, width)):
+            if key in shared:
+                return shared[key]
+        module = position.build(heads, width, cfg.d_model, rngs=rngs)
+        embeds = type(module).embed is not Position.embed
+        if position != cfg.position and (embeds or position.draws_ids):
+            raise ValueError(f"{position} acts once for all layers, so it cannot be one layer's own; give it as DecoderConfig.position")
+        if not position.per_layer:
+            shared[position if embeds else (position, heads, width)] = module
+        return module
     own = [build(getattr(mixer, "position", None) or cfg.position, mixer) for mixer in cfg.mixers()]
     return own[0] if cfg.position.per_layer else build(cfg.position, cfg.mixers()[0]), own

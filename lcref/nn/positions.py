@@ -59,7 +59,7 @@ class PositionConfig:
 
 @dataclass(frozen=True)
 class Nope(PositionConfig):
-    """No positions: the causal mask alone breaks the symmetry (a token can count what it sees).  Kazemnejad et al., arXiv 2305.19466."""
+    """No positions: the causal mask alone breaks the symmetry, a token can count what it sees.  arXiv 2305.19466."""
 
     def build(self, heads, head_dim, d_model, *, rngs):
         return Position()
@@ -160,7 +160,7 @@ class Rope(PositionConfig):
     def build(self, heads, head_dim, d_model, *, rngs):
         width = head_dim if self.fraction == 1 else 2 * int(head_dim * self.fraction / 2)
         if width < 2 or width % 2:
-            raise ValueError(f"rope turns pairs: head_dim {head_dim} with fraction {self.fraction} leaves {width} numbers, need an even 2 or more")
+            raise ValueError(f"rope turns pairs: head_dim {head_dim} with fraction {self.fraction} leaves {width}, need an even number >= 2")
         return RopePosition(self, width)
 
 
@@ -201,7 +201,8 @@ class XposPosition(Position):
 
     def rotate(self, x, pos, of="q"):
         cfg = self.cfg
-        return rope.xpos(x, pos, rope.inv_freq(self.width, cfg.base), of=of, scale_base=cfg.scale_base, center=cfg.center, layout=cfg.layout)
+        inv_freq = rope.inv_freq(self.width, cfg.base)
+        return rope.xpos(x, pos, inv_freq, of=of, scale_base=cfg.scale_base, center=cfg.center, layout=cfg.layout)
 
 
 # ------------------------------------------------------------------------------------------- added to the scores
@@ -408,7 +409,7 @@ class Randomized(PositionConfig):
         length = pos.shape[-1] if length is None else length
         table, here = positions.randomized(key, length, self.max_length), positions.known(pos)
         if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
-            raise ValueError(f"positions {here.min()} to {here.max()} with ids drawn for {length}: give the length of the whole stream")
+            raise ValueError(f"positions {here.min()} to {here.max()} with ids drawn for {length}: give the whole stream's length")
         return jnp.take(table, jnp.asarray(pos), mode="fill", fill_value=self.max_length)
 
     def build(self, heads, head_dim, d_model, *, rngs):

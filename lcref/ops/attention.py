@@ -248,9 +248,31 @@ def table(rows):
     return jnp.asarray([r + (0,) * (widest - len(r)) for r in rows], jnp.int32), jnp.asarray([len(r) for r in rows], jnp.int32)
 
 
+FEW = 4                                                    # up to this many live tiles the loops are unrolled
+
+
+def few(plan):
+    return sum(map(len, plan.full + plan.part)) <= FEW
+
+
+def over_queries(plan, visit, carry):
+    """lax.scan of visit(carry, i) over the query tiles; plain Python where they are few, which lets XLA fuse and thread better."""
+    if not few(plan):
+        return jax.lax.scan(visit, carry, jnp.arange(len(plan.full)))
+    outs = []
+    for i in range(len(plan.full)):
+        carry, out = visit(carry, i)
+        outs.append(out)
+    return carry, jax.tree.map(lambda *xs: jnp.stack(xs), *outs)
+
+
 def over_tiles(plan, i, visit, state):
     """state = visit(state, j, masked) for every live key tile j of query tile i."""
     for masked, rows in ((False, plan.full), (True, plan.part)):
+        if few(plan):
+            for j in rows[i]:
+                state = visit(state, j, masked)
+            continue
         if any(rows):
             tiles, count = table(rows)
             state = jax.lax.fori_loop(0, count[i], lambda n, state: visit(state, tiles[i, n], masked), state)
@@ -278,7 +300,7 @@ def tiled(plan, tile_bias, rows, keys, values, factor, learned, where):
         m, l, a = over_tiles(plan, i, visit, (jnp.full((BG, M), -jnp.inf), jnp.zeros((BG, M)), jnp.zeros((BG, M, V))))
         safe = jnp.where(l == 0, 1.0, l)
         return None, (a / safe[..., None], jnp.where(l == 0, -jnp.inf, m + jnp.log(safe)))
-    return jax.lax.scan(query_tile, None, jnp.arange(rows.shape[0]))[1]
+    return over_queries(plan, query_tile, None)[1]
 
 
 def tiled_forward(plan, tile_bias, rows, keys, values, factor, learned, where):
@@ -308,7 +330,7 @@ def tiled_backward(plan, tile_bias, saved, cotangents):
         dq, *carry = over_tiles(plan, i, visit, (jnp.zeros(rows.shape[1:]), *carry))
         return tuple(carry), dq
     zeros = partial(jax.tree.map, lambda x: jnp.zeros(x.shape, jnp.float32))
-    (dk, dv, d_factor, d_learned), dq = jax.lax.scan(query_tile, zeros((keys, values, factor, learned)), jnp.arange(rows.shape[0]))
+    (dk, dv, d_factor, d_learned), dq = over_queries(plan, query_tile, zeros((keys, values, factor, learned)))
     cast = partial(jax.tree.map, lambda g, x: g.astype(x.dtype))
     return (*cast((dq, dk, dv, d_factor, d_learned), (rows, keys, values, factor, learned)), None)
 

@@ -25,7 +25,7 @@ LOG_LIMIT = 80.0        # exp(80) = 5.5e34: xPos magnitudes stay inside float32 
 
 
 def inv_freq(head_dim, base=10_000.0):
-    """theta_k = base^(-2k/head_dim), f32[head_dim/2], fastest first. Computed in float64 if base is a Python number. ValueError if odd."""
+    """theta_k = base^(-2k/head_dim) -> f32[head_dim/2], fastest first; in float64 inside if base is a number. ValueError if odd."""
     if head_dim < 2 or head_dim % 2:
         raise ValueError(f"rotation works on pairs: head_dim must be even and at least 2, got {head_dim}")
     return jnp.asarray(base ** -(np.arange(0, head_dim, 2) / head_dim), jnp.float32)
@@ -67,12 +67,13 @@ def rotate(x, pos, inv_freq, *, layout="half", factor=1.0):
 
 
 def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleaved"):
-    """xPos, arXiv 2212.10554 section 3: rotate, and scale plane k of a query at p by zeta_k^((p - center)/scale_base), of a key by the inverse.
+    """xPos, arXiv 2212.10554: rotate, and scale plane k by zeta_k^((p - center)/scale_base) in a query, by its inverse in a key.
 
+    x [B,T,H,K], pos [T], [1,T] or [B,T], inv_freq [R/2], `of` "q" or "k" -> like x, in x's dtype.
     zeta_k = (2k + 0.4 R) / (1.4 R) < 1, so a score at distance d has plane k damped by zeta_k^(d / scale_base): fast planes fade
     first. `center` cancels in every score; it only moves the window in which the two magnitudes are representable, about 32,000
     positions either side at scale_base 512. Known positions outside raise ValueError, traced ones give NaN: never a silent 0.
-    Do not normalise q or k after this (QK-norm would divide the decay away). `of` is "q" or "k".
+    Do not normalise q or k after this: QK-norm would divide the decay away.
 
     Deviation: the authors centre on the middle of each sequence; a fixed centre gives the same scores, and keys can be cached.
     """

@@ -4,6 +4,7 @@
 
 The mask works on slots (where a token lies in memory), the position scheme on positions (which restart in packed documents and may
 be drawn at random): inside one document the two order tokens the same way, and slots let a tiled kernel skip what is hidden.
+Sinks are the first slots of the token's own document, so that a packed document sees what it would see alone.
 With `window` set, decoding keeps a ring of window + sinks keys; else it keeps them all.
 """
 from dataclasses import dataclass
@@ -15,11 +16,12 @@ import numpy as np
 from flax import nnx
 
 from lcref.kernels.attention import dot_product_attention
-from lcref.nn.layers import RMSNorm, linear
+from lcref.nn.layers import Linear, RMSNorm
 from lcref.nn.positions import Position
 from lcref.ops import masks
 from lcref.ops.attention import attention_weights
 from lcref.ops.cache import FullCache, RingCache
+from lcref.ops.positions import packed
 from lcref.ops.weights import Softmax, Weights
 
 
@@ -37,7 +39,12 @@ class AttentionConfig:
     implementation: str | None = None          # of dot_product_attention; None picks by size
 
     def __post_init__(self):
-        if self.heads < 1 or self.heads % (self.kv_heads or self.heads):
+        for name, least in (("heads", 1), ("kv_heads", 1), ("head_dim", 1), ("window", 1), ("sinks", 0)):
+            if getattr(self, name) is not None and getattr(self, name) < least:
+                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.soft_cap is not None and not self.soft_cap > 0:
+            raise ValueError(f"soft_cap must be positive, or None for no cap; got {self.soft_cap}")
+        if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.sinks and not self.window:
             raise ValueError(f"sinks={self.sinks} needs a window: without one every key is visible already")
@@ -47,14 +54,28 @@ class AttentionConfig:
             raise ValueError(f"heads={self.heads} does not divide d_model={d_model}; set head_dim or choose a divisor")
         return self.head_dim or d_model // self.heads
 
-    def mask(self):
+    def mask(self, segments=None):
+        mask = masks.causal() if segments is None else masks.causal() & masks.segments(segments, segments)
         if self.window is None:
-            return masks.causal()
+            return mask
         near = masks.window(self.window)
-        return masks.causal() & (near | masks.sinks(self.sinks) if self.sinks else near)
+        if self.sinks:
+            near = near | (masks.sinks(self.sinks) if segments is None else DocumentSinks(packed(segments), self.sinks))
+        return mask & near
 
     def build(self, d_model, *, position, gain, rngs):
         return Attention(self, d_model, position, gain, rngs)
+
+
+@masks.mask_type
+class DocumentSinks(masks.Mask):
+    """The first n tokens of every packed document: index[k] < n, where index int [B,S] is a slot's place in its document."""
+    index: jax.Array
+    n: int = masks.static()
+
+    def __call__(self, q_pos, k_pos):
+        q, k = masks.pairs(q_pos, self.index[:, k_pos])
+        return (k < self.n) | (q != q)
 
 
 class Attention(nnx.Module):
@@ -62,8 +83,8 @@ class Attention(nnx.Module):
         H, K = cfg.heads, cfg.width(d_model)
         G = cfg.kv_heads or H
         self.cfg, self.position, self.shape = cfg, position, (H, G, K)
-        self.q, self.k, self.v = linear(d_model, H * K, rngs), linear(d_model, G * K, rngs), linear(d_model, G * K, rngs)
-        self.out = linear(H * K, d_model, rngs, gain)
+        self.q, self.k, self.v = Linear(d_model, H * K, rngs), Linear(d_model, G * K, rngs), Linear(d_model, G * K, rngs)
+        self.out = Linear(H * K, d_model, rngs, gain)
         self.q_norm, self.k_norm = (RMSNorm(K), RMSNorm(K)) if cfg.qk_norm else (None, None)
         learned = jax.tree.map(lambda leaf: nnx.Param(jnp.asarray(leaf, jnp.float32)), jax.tree.leaves(cfg.weights))
         self.learned = nnx.List(learned)       # what the weights value learns: its array leaves (tau of Tempered)
@@ -71,8 +92,7 @@ class Attention(nnx.Module):
     def __call__(self, x, positions=None, segments=None, seen=None):
         """seen: a dict that receives the attention weights [B,H,T,T] (then the T x T matrix is built)."""
         q, k, v = self.project(x, positions)
-        mask = self.cfg.mask() if segments is None else self.cfg.mask() & masks.segments(segments, segments)
-        kwargs = dict(mask=mask, bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap, weights=self.weights())
+        kwargs = dict(mask=self.cfg.mask(segments), bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap, weights=self.weights())
         if seen is not None:
             seen["weights"] = attention_weights(q, k, **kwargs)
         return self.merge(dot_product_attention(q, k, v, implementation=self.cfg.implementation, **kwargs))

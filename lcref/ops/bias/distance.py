@@ -1,4 +1,4 @@
-"""What all relative biases start from: the distance i - j of a query at i and a key at j, and how a number per head spreads over it."""
+"""What all relative biases start from: the distance i - j of a query at i and a key at j, and the axes of a number per head."""
 import jax.numpy as jnp
 
 from lcref.ops.masks import pairs

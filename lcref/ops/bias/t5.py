@@ -32,7 +32,8 @@ def bucket_table(buckets=32, max_distance=128, bidirectional=False):
     n = buckets // 2 if bidirectional else buckets
     e = n // 2
     if e < 1 or max_distance <= e:
-        raise ValueError(f"t5 buckets {buckets}, max_distance {max_distance}: need {4 if bidirectional else 2} buckets and a max_distance over {e}")
+        fewest = 4 if bidirectional else 2
+        raise ValueError(f"t5 buckets {buckets}, max_distance {max_distance}: need {fewest} buckets and a max_distance over {e}")
     m = np.arange(max_distance + 1)
     log = np.log(np.maximum(m, e) / e) / math.log(max_distance / e)
     return np.where(m < e, m, np.minimum(n - 1, e + np.floor(log * (n - e) + 1e-9))).astype(np.int32)

@@ -1,0 +1,13 @@
+"""Named shapes, shared by tests and benchmarks: the tests run the small ones, the benchmarks all."""
+
+ATTENTION = {                                              # causal, float32
+    "tiny": dict(B=1, T=256, H=2, K=32),
+    "train-256": dict(B=16, T=256, H=4, K=32),
+    "1k": dict(B=1, T=1024, H=4, K=64),
+    "4k": dict(B=1, T=4096, H=4, K=64),
+    "8k": dict(B=1, T=8192, H=4, K=64),
+}
+TRAIN_STEP = {                                             # a Llama-shaped decoder: gated feed-forward, RoPE, AdamW
+    "tiny": dict(layers=2, d_model=32, heads=2, feed_forward=64, T=32, B=2, vocab=64),
+    "4x128": dict(layers=4, d_model=128, heads=4, feed_forward=512, T=256, B=16, vocab=256),
+}

@@ -1,0 +1,46 @@
+"""A byte language model read beyond its training length: whose loss stays where it was, and who still remembers?
+
+Trained on 256 bytes of the Python standard library at a time. Then the same last 128 bytes of held-out files are predicted from 256,
+512, ... 4096 bytes of context: a scheme that carries stays level or improves, one that does not gets worse the more it is shown
+(RoPE: arXiv 2306.15595, section 1; ALiBi: arXiv 2108.12409). Loss alone can be fooled: RoPE in a sliding window of 32 is flat because it
+forgets. So a second figure shows how much a passage seen earlier helps when it comes again after some distance.
+"""
+from dataclasses import replace
+
+from lcref.data.text import Text
+from lcref.evaluate import ContextLoss, Recall
+from lcref.experiment import Figure, Run
+from lcref.nn.decoder import DecoderConfig
+from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.positions import Alibi, Nope, Rope
+from lcref.train import TrainConfig
+
+SCHEMES = {"rope": (Rope(), None), "nope": (Nope(), None), "alibi": (Alibi(), None), "rope_window": (Rope(), 32)}
+
+
+def runs(base):
+    return {name: replace(base, model=replace(base.model, position=scheme, mixer=replace(base.model.mixer, window=window)))
+            for name, (scheme, window) in SCHEMES.items()}
+
+
+DATA = Text(corpus="stdlib", length=256)
+CPU = Run(
+    model=DecoderConfig(vocab=DATA.vocab, d_model=128, layers=3, mixer=AttentionConfig(heads=4)),
+    data=DATA,
+    train=TrainConfig(steps=250, batch=16, learning_rate=2e-3, warmup=50, steps_per_call=25),
+    evals=(ContextLoss(), Recall()),
+)
+RUNS = {
+    "smoke": runs(replace(CPU, model=replace(CPU.model, d_model=32, layers=2), train=TrainConfig(steps=4, batch=4, warmup=1, steps_per_call=2),
+                          evals=(ContextLoss((256, 512), windows=2), Recall((64, 512), windows=2)))),
+    "cpu": runs(CPU),
+}
+SEEDS = 3
+PAPER = {}
+CLAIMS = ()
+FIGURES = (
+    Figure("context_loss", title="The same bytes, predicted from more and more context", x_label="bytes of context", y_label="loss (nats per byte)",
+           trained_to=256, log_x=True, lower_is_better=True),
+    Figure("recall", title="A passage comes again: what the first copy saves", x_label="bytes in between", y_label="saved (nats per byte)",
+           trained_to=256, log_x=True),
+)

@@ -1,0 +1,386 @@
+"""The decoder: one battery over POSITIONS on a model that mixes kinds of attention layers, then what the decoder itself promises.
+
+The battery runs op by op: nineteen schemes share their ops, and compiling a program for each would take far longer than running it.
+"""
+import dataclasses
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+
+from lcref import config
+from lcref.nn.decoder import Decoder, DecoderConfig
+from lcref.nn.layers import GatedMlp
+from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.positions import POSITIONS, T5, Alibi, Fire, Kerple, Learned, Nope, Randomized, Rope, Sinusoidal
+from lcref.ops.weights import LogN, Tempered
+from tests.tolerances import assert_close
+
+W, T = 11, 12
+# One layer of each kind: what one of them breaks, the logits show.
+MIXED = (AttentionConfig(heads=4, kv_heads=2, qk_norm=True, soft_cap=5.0),
+         AttentionConfig(heads=4, window=4, sinks=2, weights=LogN(8.0)),
+         AttentionConfig(heads=4, kv_heads=1, weights=Tempered(0.3)))
+TOKENS = np.random.default_rng(0).integers(0, W, (2, T)).astype(np.int32)
+# two packed rows: documents of 5, 4 and 2 tokens with padding, documents of 3 and 9 without
+SEGMENTS = np.array([[1] * 5 + [2] * 4 + [3] * 2 + [0], [1] * 3 + [2] * 9], np.int32)
+WITHIN = np.array([[*range(5), *range(4), *range(2), 0], [*range(3), *range(9)]], np.int32)
+DOCUMENTS = [(0, 0, 5), (0, 5, 9), (0, 9, 11), (1, 0, 3), (1, 3, 12)]
+
+
+@functools.cache
+def make(position, pattern=MIXED, **kwargs):
+    """(config, decoder) with weights larger than at the start of training, so that every layer shows in the logits."""
+    cfg = DecoderConfig(vocab=W, d_model=16, layers=len(pattern), pattern=pattern, position=position, embed_std=1.0, **kwargs)
+    return cfg, Decoder(cfg, rngs=nnx.Rngs(0))
+
+
+def scheme(name):
+    return made[name] if name in (made := scheme.__dict__) else made.setdefault(name, POSITIONS[name]())
+
+
+def ids(cfg, plain=None, length=T):
+    """Position ids of a pass: None (the decoder counts by itself) unless documents or a randomized scheme say otherwise."""
+    if not cfg.position.draws_ids:
+        return plain
+    return cfg.position.ids(jax.random.key(7), np.arange(length)[None, :] if plain is None else plain, length=length)
+
+
+@functools.cache
+def whole(name):
+    cfg, decoder = make(scheme(name))
+    return np.asarray(decoder(TOKENS, positions=ids(cfg)))
+
+
+def in_pieces(decoder, tokens, split, positions=None, length=None, extend=None):
+    state, out, at = decoder.init_state(len(tokens), length or tokens.shape[1], positions), [], 0
+    for n in split:
+        logits, state = (extend or decoder.extend)(tokens[:, at:at + n], state)
+        out, at = [*out, logits], at + n
+    return np.concatenate(out, axis=1)
+
+
+def changed(a, b):
+    return np.abs(np.asarray(a) - np.asarray(b)).max() > 1e-3
+
+
+# ------------------------------------------------------------------------------------------------ battery over POSITIONS
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_a_token_changes_no_earlier_logit_and_every_later_one(name):
+    cfg, decoder = make(scheme(name))
+    rows = np.repeat(TOKENS[:1], T, axis=0)
+    rows[np.arange(T), np.arange(T)] = (rows[0] + 1) % W                       # row t differs from TOKENS[0] at t alone
+    logits = np.asarray(decoder(rows, positions=ids(cfg)))
+    assert np.isfinite(logits).all()
+    for t in range(T):
+        assert_close(logits[t, :t], whole(name)[0, :t])
+        assert changed(logits[t, t], whole(name)[0, t]) and changed(logits[t, -1], whole(name)[0, -1])
+
+
+@pytest.mark.parametrize("split", [(5, 1, 1, 5), (1,) * 7 + (5,)], ids=str)
+@pytest.mark.parametrize("name", POSITIONS)
+def test_extend_in_any_split_is_the_whole_pass(name, split):
+    cfg, decoder = make(scheme(name))
+    assert_close(in_pieces(decoder, TOKENS, split, ids(cfg)), whole(name))
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_packed_documents_are_separate_documents(name):
+    cfg, decoder = make(scheme(name))
+    packed = np.asarray(decoder(TOKENS, positions=ids(cfg, WITHIN), segments=SEGMENTS))
+    alone = np.zeros((len(DOCUMENTS), T), np.int32)                             # each document at the start of a row of its own
+    for n, (row, begin, end) in enumerate(DOCUMENTS):
+        alone[n, :end - begin] = TOKENS[row, begin:end]
+    separate = np.asarray(decoder(alone, positions=ids(cfg)))
+    for n, (row, begin, end) in enumerate(DOCUMENTS):
+        assert_close(packed[row, begin:end], separate[n, :end - begin])
+    assert np.isfinite(packed).all(), "padding must not make NaN, even where nothing is scored"
+    assert changed(packed, decoder(TOKENS, positions=ids(cfg, WITHIN))), "without segments the documents see each other"
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_gradients_are_finite_and_reach_every_parameter(name):
+    cfg, decoder = make(scheme(name))
+    graph, params = nnx.split(decoder)
+
+    def loss(params):
+        logits = nnx.merge(graph, params)(TOKENS, positions=ids(cfg, WITHIN), segments=SEGMENTS)
+        return (optax.softmax_cross_entropy_with_integer_labels(logits, (TOKENS + 1) % W) * (SEGMENTS > 0)).mean()
+    for path, grad in jax.tree.leaves_with_path(jax.grad(loss)(params)):
+        assert np.isfinite(grad).all() and np.any(np.asarray(grad)), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_positions_may_be_given_with_or_without_a_batch(name):
+    cfg, decoder = make(scheme(name))
+    row = ids(cfg)
+    row = np.arange(T)[None, :] if row is None else row
+    for positions in (row, jnp.repeat(row, 2, axis=0)):
+        assert_close(decoder(TOKENS, positions=positions), whole(name))
+
+
+@pytest.mark.parametrize("name", sorted(set(POSITIONS) - {"nope"}))
+def test_positions_are_read(name):
+    cfg, decoder = make(scheme(name))
+    assert changed(decoder(TOKENS, positions=ids(cfg, np.arange(T)[None, :] * 3, length=40)), whole(name))
+
+
+@pytest.mark.parametrize("name", POSITIONS)
+def test_every_seed_is_the_same_program(name):
+    """A compiled call is found again by its graph: the same for every seed, and for a config written down and read back."""
+    cfg = DecoderConfig(vocab=W, d_model=16, position=POSITIONS[name]())
+    one, two = (nnx.split(nnx.eval_shape(lambda: Decoder(c, rngs=nnx.Rngs(seed))))[0]
+                for seed, c in enumerate((cfg, config.from_dict(config.to_dict(cfg)))))
+    assert one == two and hash(one) == hash(two)
+
+
+# ---------------------------------------------------------------------------------------------------------- under jit
+
+COMPILED = ["learned", "rope", "alibi", "kerple", "randomized_rope"]            # a hook each: embed, rotate, bias, bias per layer, ids
+
+
+@pytest.mark.parametrize("name", COMPILED)
+def test_prefill_and_scanned_decoding_are_the_whole_pass(name):
+    cfg, decoder = make(scheme(name), (AttentionConfig(heads=2, window=4, sinks=1), AttentionConfig(heads=2)))
+    graph, params = nnx.split(decoder)
+
+    @jax.jit
+    def decode(params, tokens, positions):
+        decoder = nnx.merge(graph, params)
+        first, state = decoder.extend(tokens[:, :6], decoder.init_state(2, T, positions))
+
+        def step(state, token):
+            logits, state = decoder.extend(token[:, None], state)
+            return state, logits[:, 0]
+        _, rest = jax.lax.scan(step, state, tokens[:, 6:].T)
+        return jnp.concatenate([first, jnp.moveaxis(rest, 0, 1)], 1), decoder(tokens, positions=positions)
+    pieces, once = decode(params, TOKENS, ids(cfg))
+    assert_close(pieces, np.asarray(once))
+    assert_close(once, np.asarray(decoder(TOKENS, positions=ids(cfg))))
+
+
+def test_only_shapes_compile_again():
+    """Tokens, parameters, positions and segments are values: one program serves them all."""
+    cfg, _ = make(Alibi(), (AttentionConfig(heads=2),))
+    traces = []
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def forward(graph, params, tokens, positions, segments):
+        traces.append(tokens.shape)
+        return nnx.merge(graph, params)(tokens, positions=positions, segments=segments)
+    out = [forward(*nnx.split(Decoder(cfg, rngs=nnx.Rngs(seed))), (TOKENS + seed) % W, WITHIN + seed, SEGMENTS + seed) for seed in range(3)]
+    assert len(traces) == 1 and changed(out[0], out[1]) and changed(out[1], out[2])
+    forward(*nnx.split(Decoder(cfg, rngs=nnx.Rngs(0))), TOKENS[:, :6], WITHIN[:, :6], SEGMENTS[:, :6])
+    assert len(traces) == 2
+
+
+# ------------------------------------------------------------------------------------------------- more tokens than fit
+
+def test_a_state_that_overflows_says_so():
+    _, decoder = make(Nope(), (AttentionConfig(heads=2),))
+    with pytest.raises(ValueError, match="holds 8 tokens.*6 are in it.*3 more"):
+        in_pieces(decoder, TOKENS, (6, 3), length=8)
+
+
+def test_a_state_without_ids_for_a_token_says_so():
+    """Windowed attention remembers any number of tokens, the drawn ids end."""
+    cfg, decoder = make(Randomized(), (AttentionConfig(heads=2, window=3),))
+    with pytest.raises(ValueError, match="positions for 8 tokens, slot 8"):
+        in_pieces(decoder, TOKENS, (6, 3), ids(cfg, length=8), length=8)
+
+
+@pytest.mark.parametrize("position, mixer", [(Nope(), AttentionConfig(heads=2)), (Randomized(), AttentionConfig(heads=2, window=3)),
+                                             (Learned(8), AttentionConfig(heads=2, window=3))], ids=["cache", "ids", "table"])
+def test_inside_jit_an_overflow_is_nan(position, mixer):
+    cfg, decoder = make(position, (mixer,))
+    extend = jax.jit(lambda tokens, state: decoder.extend(tokens, state))
+    logits = in_pieces(decoder, TOKENS, (1,) * 10, ids(cfg, length=8), length=8, extend=extend)
+    assert np.isfinite(logits[:, :8]).all() and np.isnan(logits[:, 8:]).all()
+
+
+def test_a_windowed_state_takes_any_number_of_tokens():
+    cfg, decoder = make(Rope(), (AttentionConfig(heads=2, window=3, sinks=2),) * 2)
+    assert_close(in_pieces(decoder, TOKENS, (2, 1, 1, 7, 1), length=4), np.asarray(decoder(TOKENS)))
+
+
+@pytest.mark.parametrize("how", ["eager", "jit"])
+def test_a_row_longer_than_the_learned_table_says_so(how):
+    _, decoder = make(Learned(8), (AttentionConfig(heads=2),))
+    call = decoder if how == "eager" else jax.jit(lambda tokens: decoder(tokens))
+    with pytest.raises(ValueError, match="learned position table.*length 8"):
+        call(TOKENS)
+
+
+def test_a_learned_table_that_ends_within_a_stream_says_so():
+    _, decoder = make(Learned(8), (AttentionConfig(heads=2),))
+    with pytest.raises(ValueError, match="position 8 is outside the learned position table of length 8"):
+        in_pieces(decoder, TOKENS, (5, 4))
+
+
+# --------------------------------------------------------------------------------------------------------------- capture
+
+def test_capture_shows_the_weights_and_changes_no_logit():
+    cfg, decoder = make(scheme("rope"))
+    logits, seen = decoder(TOKENS, capture=True)
+    assert_close(logits, whole("rope"))
+    assert set(seen) == {"embedding"} | {f"block{i}{what}" for i in range(3) for what in ("", "/weights")}
+    assert_close(seen["embedding"], decoder.embedding(TOKENS))
+    assert_close(decoder.logits(seen["block2"]), np.asarray(logits))
+    for i in range(3):
+        weights = np.asarray(seen[f"block{i}/weights"])
+        assert weights.shape == (2, 4, T, T) and seen[f"block{i}"].shape == (2, T, 16)
+        assert_close(weights.sum(-1), np.ones((2, 4, T), np.float32))
+
+
+def test_capture_of_packed_rows():
+    cfg, decoder = make(scheme("rope"))
+    _, seen = decoder(TOKENS, positions=WITHIN, segments=SEGMENTS, capture=True)
+    same = (SEGMENTS[:, :, None] == SEGMENTS[:, None, :]) & (SEGMENTS > 0)[:, :, None] & np.tri(T, dtype=bool)
+    assert ((np.asarray(seen["block0/weights"]) > 0) == same[:, None]).all()
+    assert_close(np.asarray(seen["block0/weights"]).sum(-1), np.broadcast_to((SEGMENTS > 0)[:, None, :], (2, 4, T)).astype(np.float32))
+
+
+# ------------------------------------------------------------------------------------------------------ layers and sizes
+
+def test_a_pattern_repeats_over_the_layers():
+    near, far = AttentionConfig(heads=2, window=3), AttentionConfig(heads=4)
+    cfg = DecoderConfig(vocab=W, d_model=16, layers=5, pattern=(near, far))
+    assert cfg.mixers() == [near, far, near, far, near]
+    _, seen = Decoder(cfg, rngs=nnx.Rngs(0))(TOKENS, capture=True)
+    lower = np.tri(T, dtype=bool)
+    for i in range(5):
+        weights = np.asarray(seen[f"block{i}/weights"])
+        assert weights.shape[1] == (2, 4)[i % 2]
+        assert ((weights > 0) == (lower & ~np.tri(T, k=-3, dtype=bool) if i % 2 == 0 else lower)).all()
+
+
+def test_a_layer_may_have_its_own_scheme():
+    """rope below, none above: the usual way to reach further than rope does."""
+    def logits(*own):
+        cfg = DecoderConfig(vocab=W, d_model=16, pattern=tuple(AttentionConfig(heads=2, position=p) for p in own), position=Rope(), embed_std=1.0)
+        return Decoder(cfg, rngs=nnx.Rngs(0))(TOKENS)
+    both, lower, upper, neither = logits(None, None), logits(None, Nope()), logits(Nope(), None), logits(Nope(), Nope())
+    assert_close(both, np.asarray(logits(Rope(), Rope())))
+    assert changed(both, lower) and changed(both, upper) and changed(lower, upper) and changed(lower, neither)
+    assert_close(neither, np.asarray(make(Nope(), (AttentionConfig(heads=2),) * 2)[1](TOKENS)))
+
+
+@pytest.mark.parametrize("own", [Learned(16), Sinusoidal(), Randomized(), Randomized(Kerple())], ids=repr)
+def test_a_layer_cannot_own_what_acts_once_for_all_layers(own):
+    """Its embedding would never be added and its ids never drawn: the run would silently be one without positions."""
+    with pytest.raises(ValueError, match=f"{re.escape(repr(own))} acts once for all layers"):
+        nnx.eval_shape(lambda: Decoder(DecoderConfig(W, pattern=(AttentionConfig(), AttentionConfig(position=own))), rngs=nnx.Rngs(0)))
+
+
+@pytest.mark.parametrize("position, tables", [(T5(), 1), (Learned(T), 1), (Kerple(), 6), (Fire(), 18), (Rope(), 0)], ids=repr)
+def test_layers_share_a_scheme_unless_each_has_its_own_parameters(position, tables):
+    cfg = DecoderConfig(vocab=W, d_model=16, layers=3, position=position)
+    plain = DecoderConfig(vocab=W, d_model=16, layers=3, position=Nope())
+    count = [len(jax.tree.leaves(nnx.eval_shape(lambda: nnx.state(Decoder(c, rngs=nnx.Rngs(0)))))) for c in (cfg, plain)]
+    assert count[0] - count[1] == tables
+
+
+def test_layers_with_different_heads():
+    """A bias table has a column per head, so layers of 2 and of 4 heads have two; an embedding table serves both."""
+    pattern = (AttentionConfig(heads=2), AttentionConfig(heads=4))
+    for position, shapes in ((T5(), [(32, 2), (32, 4)]), (Learned(T), [(T, 16)])):
+        cfg, decoder = make(position, pattern)
+        found = {id(m): m.table.shape for m in [decoder.position, *(block.mixer.position for block in decoder.blocks)] if hasattr(m, "table")}
+        assert sorted(found.values()) == shapes and np.isfinite(decoder(TOKENS)).all()
+
+
+def test_tied_embeddings_read_out_with_the_embedding():
+    _, decoder = make(Rope(), (AttentionConfig(heads=2),), tie_embeddings=True)
+    _, seen = decoder(TOKENS, capture=True)
+    assert decoder.readout is None
+    assert_close(decoder(TOKENS), np.asarray(decoder.norm(seen["block0"])) @ np.asarray(decoder.embedding.embedding[...]).T)
+
+
+def test_logits_start_small_at_any_depth():
+    """What blocks add is scaled by depth: at the start, 1 layer or 12, logits say next to nothing and the loss is ln W."""
+    for layers in (1, 12):
+        decoder = Decoder(DecoderConfig(vocab=W, d_model=32, layers=layers, mixer=AttentionConfig(heads=2)), rngs=nnx.Rngs(0))
+        _, seen = decoder(TOKENS, capture=True)
+        added = np.asarray(seen[f"block{layers - 1}"] - seen["embedding"])
+        assert 0.3 < added.std() < 1.5
+
+
+def test_bfloat16_parameters_compute_in_bfloat16():
+    for name in ("learned", "rope", "t5", "fire"):
+        cfg, decoder = make(scheme(name))
+        graph, params = nnx.split(decoder)
+        narrow = nnx.merge(graph, jax.tree.map(lambda p: p.astype(jnp.bfloat16), params))
+        logits, seen = narrow(TOKENS, capture=True)
+        assert logits.dtype == jnp.float32 and seen["block2"].dtype == jnp.bfloat16
+        assert np.abs(np.asarray(logits) - whole(name)).mean() < 0.05 * np.abs(whole(name)).mean()
+
+
+# ----------------------------------------------------------------------------------------------------- config and errors
+
+CHANGES = dict(vocab=13, d_model=24, layers=3, mixer=AttentionConfig(heads=2), pattern=(AttentionConfig(heads=2),), position=Alibi(),
+               feed_forward=GatedMlp(64), tie_embeddings=True, embed_std=0.5)
+
+
+def test_every_field_of_the_config_changes_something():
+    assert set(CHANGES) == {f.name for f in dataclasses.fields(DecoderConfig)}, "a new field needs a change here that shows in the logits"
+
+    def logits(cfg):
+        return np.asarray(Decoder(cfg, rngs=nnx.Rngs(0))(TOKENS[:, :6]))
+    base = DecoderConfig(vocab=W, d_model=16)
+    before = logits(base)
+    for field, value in CHANGES.items():
+        after = logits(dataclasses.replace(base, **{field: value}))
+        assert after.shape != before.shape or np.abs(after - before).max() > 1e-4, field
+
+
+@pytest.mark.parametrize("kwargs, words", [
+    (dict(vocab=0), "vocab must be at least 1, got 0"),
+    (dict(vocab=5, d_model=-1), "d_model must be at least 1, got -1"),
+    (dict(vocab=5, layers=0), "layers must be at least 1, got 0"),
+    (dict(vocab=5, pattern=()), "pattern is an empty tuple"),
+])
+def test_wrong_sizes(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        DecoderConfig(**kwargs)
+
+
+def test_heads_that_do_not_divide_the_width():
+    with pytest.raises(ValueError, match="heads=5 does not divide d_model=16"):
+        Decoder(DecoderConfig(vocab=5, d_model=16, mixer=AttentionConfig(heads=5)), rngs=nnx.Rngs(0))
+
+
+@pytest.mark.parametrize("tokens", [np.zeros(T, np.int32), np.zeros((2, T), np.float32), np.zeros((1, 2, T), np.int32), np.zeros((2, T), bool)],
+                         ids=lambda t: f"{t.dtype}{t.shape}")
+def test_tokens_must_be_integers_in_rows(tokens):
+    _, decoder = make(Nope(), (AttentionConfig(heads=2),))
+    for call in (decoder, lambda tokens: decoder.extend(tokens, decoder.init_state(2, T))):
+        with pytest.raises(ValueError, match=r"tokens must be integers \[B,T\], got " + tokens.dtype.name):
+            call(tokens)
+
+
+@pytest.mark.parametrize("argument", ["positions", "segments"])
+@pytest.mark.parametrize("shape", [(T,), (1, T - 1), (1, T + 1), (3, T)], ids=str)
+def test_ids_that_do_not_fit_the_tokens(argument, shape):
+    """Longer ones would be cut, and one row too many would be broadcast, without a word."""
+    _, decoder = make(Alibi(), (AttentionConfig(heads=2),))
+    with pytest.raises(ValueError, match=argument + r" must be \[2,12\] or \[1,12\]"):
+        decoder(TOKENS, **{argument: np.ones(shape, np.int32)})
+
+
+@pytest.mark.parametrize("shape", [(T,), (1, T - 1), (3, T)], ids=str)
+def test_state_positions_that_do_not_fit(shape):
+    _, decoder = make(Alibi(), (AttentionConfig(heads=2),))
+    with pytest.raises(ValueError, match=r"positions of a state must be \[1 or 2, 12\]"):
+        decoder.init_state(2, T, np.zeros(shape, np.int32))
+
+
+def test_a_token_outside_the_vocabulary_is_seen():
+    """An embedding lookup that clips would answer for another token."""
+    _, decoder = make(Nope(), (AttentionConfig(heads=2),))
+    assert np.isnan(decoder(np.full((1, 3), W, np.int32))).all()

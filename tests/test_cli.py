@@ -1,0 +1,159 @@
+"""The command line as a person meets it: help at once, lists from the tables, one call from nothing to a figure."""
+import dataclasses
+import subprocess
+import sys
+
+import pytest
+
+from lcref import catalogue, cli, config, results
+
+
+@pytest.fixture(scope="module")
+def done(request, tmp_path_factory):
+    """(folder, what was printed) of one `lcref run`."""
+    import contextlib
+    import io
+
+    out, said = tmp_path_factory.mktemp("runs"), io.StringIO()
+    with contextlib.redirect_stdout(said):
+        code = cli.main(["run", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(out)])
+    assert code == 0
+    return out, said.getvalue()
+
+
+def said(capsys, *words):
+    assert cli.main(list(words)) == 0
+    return capsys.readouterr().out
+
+
+def test_help_and_lists_do_not_import_jax():
+    code = ("import sys, lcref.cli as cli, lcref.experiment\n"
+            "assert cli.main(['list', 'experiments']) == 0 and cli.main(['list', 'tasks']) == 0\n"
+            "try: cli.main(['run', '--help'])\nexcept SystemExit as leaving: assert leaving.code == 0\n"
+            "slow = {'jax', 'flax', 'optax', 'matplotlib', 'orbax', 'tensorflow_datasets'} & set(sys.modules)\n"
+            "assert not slow, slow")
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_command_explains_each_option(capsys, command):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main([command, "--help"])
+    assert leaving.value.code == 0
+    text = capsys.readouterr().out
+    for field in dataclasses.fields(cli.COMMANDS[command]):
+        assert {"settings": "--set", "names": "NAME"}.get(field.name, field.name.replace("_", "-")).lower() in text.lower()
+
+
+def test_no_words_print_the_help(capsys):
+    with pytest.raises(SystemExit):
+        cli.main([])
+    text = capsys.readouterr().out
+    assert all(command in text for command in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("kind", config.TABLES)
+def test_list_and_show_know_every_member_of_every_table(capsys, kind):
+    listed = said(capsys, "list", kind)
+    overview = said(capsys, "list")
+    for name in config.table(kind):
+        assert any(row.split()[0] == name for row in listed.splitlines())
+        assert name in overview
+        shown = said(capsys, "show", kind, name)
+        assert shown.startswith(f"{name}: ") and ".py" in shown
+
+
+def test_show_a_task_marks_what_is_scored(capsys):
+    text = said(capsys, "show", "task", "copy", "--length", "5")
+    assert text.count("inputs ") == text.count("targets ") == text.count("scored ") == 3
+    assert all(row.count("*") == 6 for row in text.splitlines() if row.startswith("scored"))  # five letters and the end
+
+
+def test_show_an_experiment_lists_every_key(capsys, request):
+    path = str(request.config.rootpath / "tests/tiny_experiment.py")
+    text = said(capsys, "show", "experiment", path, "--size", "smoke")
+    assert "Does a model of one layer copy" in text and "rope, nope" in text
+    for key in ("model.mixer.heads", "model.position", "data.task", "train.learning_rate", "evals.0.lengths"):
+        assert f"  {key} " in text
+
+
+def test_run_prints_progress_table_and_where_things_are(done):
+    out, text = done
+    assert "rope seed 1: step 8/8  loss " in text and "nope seed 0: done, exact match " in text
+    assert "Does it copy?" in text and "exact match by letters" in text and "token accuracy by letters" in text
+    path = out / "tiny_experiment.smoke.jsonl"
+    assert f"figure   {path.with_suffix('.png')}" in text and f"results  {path}  (4 lines)" in text
+    assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
+    assert {p.name for p in out.iterdir()} == {"checkpoints", path.name, path.with_suffix(".png").name}
+
+
+def test_run_again_says_that_nothing_is_to_do(done, request, capsys):
+    out, _ = done
+    text = said(capsys, "run", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(out))
+    assert "0 runs to do, 4 finished before" in text and "step" not in text and "results  " in text
+
+
+def test_plot_draws_from_the_lines_alone(done, request, capsys):
+    out, _ = done
+    png = out / "tiny_experiment.smoke.png"
+    png.unlink()
+    text = said(capsys, "plot", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(out))
+    assert png.exists() and "exact match by letters" in text
+
+
+def test_eval_measures_other_lengths(done, capsys):
+    out, _ = done
+    folder = out / "checkpoints/tiny_experiment.smoke/rope-s0"
+    text = said(capsys, "eval", str(folder), "--lengths", "3,5")
+    assert "rope seed 0, step 8 of 8" in text
+    header, row = text.split("exact match by length\n")[1].splitlines()[:2]
+    assert header.split() == ["3", "5"]
+    line = next(entry for entry in results.read(out / "tiny_experiment.smoke.jsonl") if (entry["run"], entry["seed"]) == ("rope", 0))
+    assert f"{line['metrics']['exact_match']['3']:.2f}" in row
+
+
+def test_generate_answers_a_problem(done, capsys):
+    out, _ = done
+    folder = str(out / "checkpoints/tiny_experiment.smoke/rope-s0")
+    text = said(capsys, "generate", folder, "--prompt", "a b c")
+    prompt, written, answer = (row.split(maxsplit=1) for row in text.splitlines())
+    assert prompt == ["prompt", "^ a b c |"] and answer == ["answer", "a b c $"] and len(written[1].split()) == 4
+    assert said(capsys, "generate", folder, "--prompt", "a b c", "--tokens", "2").splitlines()[1] == f"written  {' '.join(written[1].split()[:2])}"
+    assert said(capsys, "generate", folder) == said(capsys, "generate", folder)  # a problem from the data, the same every time
+
+
+def test_bars_name_every_run_and_its_loss(monkeypatch):
+    import io
+
+    from rich.console import Console
+
+    from lcref.progress import Bars
+    from lcref.train import Progress
+
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with Bars(console, "quickstart/copy (cpu)") as bars:
+        bars.plan(["rope[model.layers=4] seed 0", "nope seed 0"], ["alibi seed 0"])
+        for name in ("rope[model.layers=4] seed 0", "nope seed 0"):
+            bars.start(name)
+        bars.step("nope seed 0", Progress(50, 200, 2.5, 3.0))
+        bars.step("nope seed 0", Progress(100, 200, 1.25, 3.5))
+        bars.progress.refresh()
+        bars.done("nope seed 0", [{"run": "nope", "metrics": {}, "seconds": 4.0}])
+    text = console.file.getvalue()
+    for word in ("rope[model.layers=4] seed 0", "1 of 3 runs are finished already", "100/200", "100 steps/s", "0:01 left", "loss 1.2500",
+                 "1/2 runs", "compiling", "4 s of training"):
+        assert word in text, word
+
+
+def test_doctor_says_what_is_here(capsys):
+    with pytest.raises(SystemExit) as leaving:
+        cli.main(["doctor"])
+    text = capsys.readouterr().out
+    assert leaving.value.code == (0 if text.endswith("\nready\n") else 1)
+    for word in ("python", "jax", "flax", "devices", "cores", "results", "experiments", "[hf]"):
+        assert f"\n{word} " in f"\n{text}"
+
+
+def test_benchmarks_are_those_with_a_main_part():
+    for path in catalogue.benchmarks().values():
+        assert "__main__" in path.read_text()

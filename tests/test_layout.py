@@ -1,0 +1,117 @@
+"""The house rules that a machine can check: imports point one way, files stay small, every table's names are where promised."""
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lcref import config
+from lcref.experiment import Run, experiments, load
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "lcref").rglob("*.py"))
+
+# Which of this package a layer may import, and which other packages (the standard library is free to all).
+OPS, TASKS, DATA = {"ops"}, {"tasks"}, {"data"}
+KERNELS, NN = OPS | {"kernels"}, OPS | {"kernels", "nn"}
+VERBS = NN | TASKS | DATA | {"pretrained", "train", "evaluate", "generate", "checkpoint", "parallel", "config"}
+HARNESS = VERBS | {"experiment", "running", "results", "provenance", "finished"}
+RULES = {
+    "__init__": (set(), set()),
+    "ops": (OPS, {"jax", "numpy", "chex"}),
+    "kernels": (KERNELS, {"jax", "numpy", "chex"}),
+    "nn": (NN, {"jax", "numpy", "chex", "flax"}),
+    "tasks": (TASKS, {"numpy"}),
+    "data": (DATA, {"numpy"}),
+    "pretrained": (NN | {"pretrained"}, {"jax", "numpy", "flax", "safetensors", "tokenizers", "huggingface_hub"}),
+    **{verb: (VERBS, {"jax", "numpy", "flax", "optax", "orbax", "chex"}) for verb in ("train", "evaluate", "generate", "checkpoint", "parallel")},
+    "config": (set(), set()),
+    "results": (set(), set()),
+    "provenance": (set(), {"jax"}),
+    "compilation": ({"provenance"}, {"jax"}),
+    "running": (HARNESS, {"jax", "flax", "numpy"}),
+    "experiment": (HARNESS, set()),
+    "finished": (HARNESS, {"jax", "flax"}),
+    "writing": (HARNESS, {"numpy"}),
+    "report": ({"results"}, {"numpy"}),
+    "plotting": ({"results", "report"}, {"numpy", "matplotlib"}),
+    "progress": ({"report", "running"}, {"rich"}),
+    "catalogue": (HARNESS, {"numpy"}),
+    "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
+    "cli": ({"*"}, {"tyro", "rich"}),
+}
+ADAPTERS = {"data/tfds_text.py": {"tensorflow_datasets", "array_record", "importlib_resources", "etils"}}  # the one door to TFDS
+HEAVY = {"jax", "flax", "optax", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
+
+
+def imports(path: Path):
+    """(module, at the top of the file?) for every import, those inside functions included. `from lcref import x` is lcref.x."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: import by full name, not relatively"
+            names = [f"lcref.{alias.name}" for alias in node.names] if node.module == "lcref" else [node.module]
+        else:
+            continue
+        yield from ((name, node in tree.body) for name in names)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_imports_point_one_way(path):
+    within = path.relative_to(ROOT / "lcref")
+    layer = within.parts[0].removesuffix(".py")
+    assert layer in RULES, f"give {layer} a line in RULES: what may it import?"
+    inside, outside = RULES[layer]
+    for name, _ in imports(path):
+        top, *rest = name.split(".")
+        if top == "lcref":
+            assert "*" in inside or not rest or rest[0] in inside | {layer}, f"{within} imports {name}"
+        elif top not in sys.stdlib_module_names:
+            assert top in outside | ADAPTERS.get(within.as_posix(), set()), f"{within} imports {name}"
+
+
+def test_nothing_in_the_package_imports_what_is_beside_it():
+    beside = {"experiments", "notebooks", "benchmarks", "tests"}
+    for path in FILES:
+        assert not {name.split(".")[0] for name, _ in imports(path)} & beside, path
+
+
+@pytest.mark.parametrize("module", ["lcref", "lcref.cli", "lcref.experiment", "lcref.tasks", "lcref.data.text", "lcref.plotting"])
+def test_quick_modules_stay_quick(module):
+    code = f"import sys, {module}; slow = {HEAVY} & set(sys.modules); assert not slow, slow"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[str(path.relative_to(ROOT)) for path in FILES])
+def test_files_open_with_their_idea_and_stay_small(path):
+    text = path.read_text(encoding="utf-8")
+    assert ast.get_docstring(ast.parse(text)), f"{path.name} has no docstring"
+    assert text.count("\n") <= 450, "is this still one idea?"
+    assert max(map(len, text.splitlines())) <= 150
+
+
+@pytest.mark.parametrize("kind", config.TABLES)
+def test_every_member_of_a_table_is_named_in_the_readme(kind):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    absent = [name for name in config.table(kind) if f"`{name}`" not in readme]
+    assert not absent, f"README.md does not mention {absent}"
+
+
+@pytest.mark.parametrize("name", experiments())
+def test_every_experiment_declares_what_it_should(name):
+    (experiment,) = load(name)
+    assert len(experiment.doc.splitlines()) > 1 and "?" in experiment.doc, "the docstring asks the question and says how long it takes"
+    assert {"smoke", "cpu"} <= set(experiment.runs) <= {"smoke", "cpu", "gpu", "paper"}
+    for runs in experiment.runs.values():
+        assert runs and all(isinstance(run, Run) and run.evals for run in runs.values())
+    assert experiment.seeds >= 3 and isinstance(experiment.paper, dict) and isinstance(experiment.claims, tuple) and experiment.figures
+    names = {target.id for node in ast.parse(experiment.path.read_text()).body if isinstance(node, ast.Assign) for target in node.targets
+             if isinstance(target, ast.Name)}
+    assert {"RUNS", "SEEDS", "PAPER", "CLAIMS", "FIGURES"} <= names
+
+
+def test_there_are_experiments():
+    assert "quickstart/copy" in experiments()
