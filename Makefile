@@ -1,8 +1,11 @@
-# make demo    train, extrapolate and draw: the quickstart experiment with one seed, a few minutes on two cores
-# make test    the whole test suite
-# make install bench notebooks doctor clean
-#
-# Each target does all the set-up it needs. PYTHON=/path/to/python3.12 chooses the interpreter, ARGS="-k rope" goes to pytest.
+# make demo       train, extrapolate, draw: the quickstart experiment with one seed, a few minutes on two cores
+# make test       the test suite (ARGS="-k rope" goes to pytest)
+# make install    the environment alone, in .venv
+# make bench      speed, beside that of other libraries where they are installed
+# make notebooks  the notebooks, in a browser
+# make doctor     what this machine has
+# make clean      remove the environment and caches, keep results
+# Each does all the set-up it needs. PYTHON=/path/to/python3.12 chooses the interpreter.
 
 VENV  := .venv
 BIN   := $(VENV)/bin
@@ -20,7 +23,7 @@ FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SU
 .PHONY: help demo test install bench notebooks doctor clean
 
 help:
-	@sed -n 's/^# \{0,1\}//p' $(firstword $(MAKEFILE_LIST)) | sed '/^$$/q'
+	@sed -n '1,8s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed
 	@$(BIN)/lcref run quickstart --size cpu --seeds 1 --out $(OUT)
@@ -58,6 +61,8 @@ $(BIN)/python:
 	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$($(FIND_PYTHON)); \
 	if [ -z "$$python" ]; then \
 	  echo "lcref: needs Python 3.11 or newer; python3 here is $$(python3 --version 2>&1 | head -1). Install one, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
+	if ! $$python -c '' >/dev/null 2>&1; then \
+	  echo "lcref: PYTHON=$$python does not run; name a Python 3.11 or newer, or leave PYTHON out" >&2; exit 1; fi; \
 	if ! $$python -c '$(NEWER)' >/dev/null 2>&1; then \
 	  echo "lcref: needs Python 3.11 or newer; PYTHON=$$python is $$($$python --version 2>&1 | head -1)" >&2; exit 1; fi; \
 	if ! $$python -c 'import venv, ensurepip' >/dev/null 2>&1; then \

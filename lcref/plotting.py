@@ -119,19 +119,19 @@ def caption(found, before) -> str:
 def label_ends(axes, ends: dict[str, tuple[float, float]], style) -> None:
     """Names at the right ends of the lines, pushed apart where lines end together."""
     low, high = axes.get_ylim()
-    gap = 0.062 if len(ends) < 14 else 0.85 / len(ends)
+    texts = {run: run.replace("[", "\n[") for run in ends}
     order = sorted(ends, key=lambda run: ends[run][1])
-    want = [(ends[run][1] - low) / (high - low) for run in order]
-    place = list(want)
+    rows = [1 + texts[run].count("\n") for run in order]
+    height = min(0.062, 0.9 / sum(rows))  # of one row, as a share of the axes
+    place = [(ends[run][1] - low) / (high - low) for run in order]
     for i in range(1, len(place)):
-        place[i] = max(place[i], place[i - 1] + gap)
-    if place:
-        place[-1] = min(place[-1], 1.0)
+        place[i] = max(place[i], place[i - 1] + height * (rows[i - 1] + rows[i]) / 2)
+    place[-1] = min(place[-1], 1.0)
     for i in reversed(range(len(place) - 1)):
-        place[i] = min(place[i], place[i + 1] - gap)
+        place[i] = min(place[i], place[i + 1] - height * (rows[i] + rows[i + 1]) / 2)
     right = max(x for x, _ in ends.values())
-    for run, height in zip(order, place):
-        axes.annotate(run, xy=(right, ends[run][1]), xytext=(1.035, height), textcoords="axes fraction", va="center", fontsize=10,
+    for run, middle in zip(order, place):
+        axes.annotate(texts[run], xy=(right, ends[run][1]), xytext=(1.035, middle), textcoords="axes fraction", va="center", fontsize=10,
                       color=style[run]["color"], annotation_clip=False,
                       arrowprops={"arrowstyle": "-", "color": style[run]["color"], "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5})
 

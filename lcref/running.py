@@ -204,10 +204,13 @@ def work(jobs_waiting: list[Job], jobs: int, watch: Watch) -> None:
                     except NonFiniteLoss as error:
                         watch.failed(job.label, error)
                         diverged.append(f"{job.label}: {error}")
-        except BaseException:
+        except KeyboardInterrupt:
             stop.set()
             watch.stopping()
             raise  # leaving the pool waits until every thread has written its checkpoint
+        except BaseException:
+            stop.set()
+            raise
     if diverged:
         raise NonFiniteLoss(f"{len(diverged)} of {len(jobs_waiting)} runs did not finish: {'; '.join(diverged)}")
 

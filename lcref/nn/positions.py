@@ -160,7 +160,7 @@ class Rope(PositionConfig):
     def build(self, heads, head_dim, d_model, *, rngs):
         width = head_dim if self.fraction == 1 else 2 * int(head_dim * self.fraction / 2)
         if width < 2 or width % 2:
-            raise ValueError(f"rope turns pairs: head_dim {head_dim} with fraction {self.fraction} leaves {width}, need an even number >= 2")
+            raise ValueError(f"rope turns pairs: head_dim {head_dim} at fraction {self.fraction} leaves {width}, need an even number")
         return RopePosition(self, width)
 
 
@@ -356,7 +356,7 @@ class Fire(PositionConfig):
 
 class FirePosition(Position):
     def __init__(self, cfg, heads, rngs):
-        def linear(fan_in, *shape):                                            # the published code's default: U(-1, 1) / sqrt(fan_in)
+        def linear(fan_in, *shape):                                            # as the published code: U(-1, 1) / sqrt(fan_in)
             return nnx.Param(jax.random.uniform(rngs.params(), shape, jnp.float32, -1.0, 1.0) * fan_in**-0.5)
         self.cfg = cfg
         self.c, self.stretch = nnx.Param(jnp.float32(cfg.c)), nnx.Param(jnp.float32(1.0))

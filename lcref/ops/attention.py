@@ -51,7 +51,7 @@ def attention_scores(q, k, *, mask=None, bias=None, scale=None, soft_cap=None, w
     if soft_cap is not None:
         scores = soft_cap * jnp.tanh(scores / soft_cap)
     if bias is not None:
-        scores = scores + heads(bias(q_pos, k_pos) if callable(bias) else bias)
+        scores = scores + fitting(bias(q_pos, k_pos) if callable(bias) else bias, (B, H, T, S))
     if mask is not None:
         scores = jnp.where(heads(mask(q_pos, k_pos), -3), scores, -jnp.inf)
     n = None if weights.factor(jnp.ones((1,))) is None else visible_keys(mask, q_pos, k_pos)[:, None, :]
@@ -93,6 +93,14 @@ def heads(x, axis=-4):
     return x.reshape((1,) * (4 - x.ndim) + x.shape)
 
 
+def fitting(bias, shape):
+    """The bias as rank 4. Raises ValueError unless it broadcasts to [B,H,T,S]: padding to whole tiles would hide a wrong length."""
+    x = heads(bias)
+    if x.ndim != 4 or any(n not in (1, m) for n, m in zip(x.shape, shape)):
+        raise ValueError(f"a bias {np.shape(bias)} does not fit [B,H,T,S] = {shape}")
+    return x
+
+
 # ---------------------------------------------------------------------------------------------------- the tiled form
 
 class Plan(NamedTuple):
@@ -127,6 +135,7 @@ def attend_chunked_lse(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=No
     n = None if weights.factor(jnp.ones((1,))) is None else count_visible(mask, q_pos, k_pos, bq, bk)
     factor = None if n is None else split(pad(weights.factor(n), 1, nq * bq), 1, nq)          # [nq, 1 or B, bq]
     q_slots, k_slots = (split(pad(jnp.asarray(p), -1, c * b, "edge"), p.ndim - 1, c) for p, c, b in ((q_pos, nq, bq), (k_pos, nk, bk)))
+    bias = bias if bias is None or callable(bias) else fitting(bias, (B, H, T, S))
     tile_bias, learned, fixed = bias_by_tile(bias, q_slots, k_slots, nq * bq, nk * bk)
 
     # rows of one tile: the R query heads of a group stacked on the tile's bq queries, so that grouped queries are one product

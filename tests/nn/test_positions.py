@@ -78,7 +78,7 @@ def test_configs_are_values(name):
         cfg.base = None
 
 
-@each
+@each_plain
 def test_shapes_and_dtypes(name):
     module = build(POSITIONS[name]())
     for dtype in (jnp.float32, jnp.bfloat16):
@@ -302,7 +302,7 @@ def test_rope_fraction_turns_the_front_of_a_head():
     (lambda: Rope(layout="neox"), "'neox'.*half, interleaved"),
     (lambda: Rope(fraction=0.0), "fraction.*0.0"),
     (lambda: Rope(fraction=1.5), "fraction.*1.5"),
-    (lambda: build(Rope(fraction=0.1)), "head_dim 8 with fraction 0.1"),
+    (lambda: build(Rope(fraction=0.1)), "head_dim 8 at fraction 0.1"),
     (lambda: build(Rope(), head_dim=7), "head_dim 7"),
     (lambda: Xpos(layout="x"), "'x'"),
     (lambda: Xpos(scale_base=0.0), "0.0"),

@@ -27,7 +27,7 @@ def bucket_table(buckets=32, max_distance=128, bidirectional=False):
         m < e:  m          m >= e:  min(buckets - 1, e + floor(ln(m/e) / ln(max_distance/e) * (buckets - e))),   e = buckets/2
     Made on the host, once, in float64: many edges are exact powers (16, 32, 64 with 16 buckets up to 128), where a float32
     logarithm inside a compiled program may land on either side. The tiny nudge keeps such edges in the upper bucket, as in T5.
-    Bidirectional: half of the buckets for each direction. ValueError unless there are 2 buckets a direction and room for a log part.
+    Bidirectional: half of the buckets for each direction. ValueError without 2 buckets a direction and room for a log part.
     """
     n = buckets // 2 if bidirectional else buckets
     e = n // 2
