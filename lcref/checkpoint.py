@@ -11,6 +11,9 @@ import re
 import shutil
 from pathlib import Path
 
+import jax
+import numpy as np
+
 STEP = re.compile(r"step_(\d+)")
 
 
@@ -31,6 +34,8 @@ def path(folder, step):
 
 def save(folder, step, tree):
     import orbax.checkpoint as ocp                          # slow to import: only who saves or restores pays for it
+    for half in Path(folder).glob("step_*.orbax-checkpoint-tmp*"):                     # what a killed run was writing
+        shutil.rmtree(half, ignore_errors=True)
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(path(folder, step), tree, force=True)
     for old in steps(folder):
@@ -43,7 +48,10 @@ def restore(folder, step, like):
     import orbax.checkpoint as ocp
     try:
         with ocp.StandardCheckpointer() as checkpointer:
-            return checkpointer.restore(path(folder, step), like)
+            found = checkpointer.restore(path(folder, step), like)
+        if like is not None and (shapes := jax.tree.map(np.shape, found)) != jax.tree.map(np.shape, like):
+            raise ValueError(f"it holds arrays of shapes {shapes}")
+        return found
     except Exception as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise ValueError(f"cannot restore {path(folder, step)}: {reason}; delete the folder to start again") from error

@@ -5,7 +5,7 @@ An evaluation is a frozen dataclass; calling it with a decoder and a source give
     ExactMatch   a task's problems of many lengths: share solved entirely, share of answer tokens right
     ContextLoss  real text, strided: nats per byte on the SAME last bytes of each window, given more and more context before them
     ChunkLoss    real text, non-overlapping: mean nats per byte of whole chunks of each length
-    Recall       real text with a passage repeated at a distance: how many nats per byte the first copy saves on the second
+    KeyRecall    real text with a key in it: share of questions answered, by the distance from key to question
 
 Exact match is teacher-forced: for a deterministic answer greedy decoding is right iff every scored argmax of one parallel pass is.
 ContextLoss is paired: each length predicts the same bytes, so a difference between lengths is the context's doing, not the text's.
@@ -136,34 +136,25 @@ class ChunkLoss:
 
 
 @dataclass(frozen=True)
-class Recall:
-    """A passage, `distance` bytes of other text, the passage again. Saved nats per byte on the second copy, against the same row whose
-    first copy is replaced by other text. 0 = the first copy is forgotten (or was never used)."""
-    distances: tuple[int, ...] = (64, 128, 512, 1024)
-    passage: int = 64
-    skip: int = 16                             # bytes of the second copy that are not scored: they must announce it
-    windows: int = 32
+class KeyRecall:
+    """Text with a key in it (lcref.data.keyed): share of questions answered, by the number of tokens between key and question. Chance is
+    1 / keys. A model whose layers x window is less than the distance cannot do better."""
+    distances: tuple[int, ...] = (32, 64, 128, 240, 512, 1024, 2048)
+    questions: int = 100                       # per distance
     split: str = "validation"
     seed: int = 1
 
-    def __post_init__(self):
-        if not 0 <= self.skip < self.passage:
-            raise ValueError(f"skip={self.skip} must be at least 0 and less than passage={self.passage}: nothing would be scored")
-
     def check(self, source):
-        needs(self, source, "windows")
+        needs(self, source, "questions")
 
     def __call__(self, decoder, source):
         self.check(source)
-        P, saved = self.passage, {}
+        found = {}
         for distance in self.distances:
-            text = source.windows(self.seed, 2 * self.windows, 2 * P + distance, split=self.split)[:, :-1]
-            rows, other = text[:self.windows], text[self.windows:]
-            again = np.concatenate([rows[:, :P + distance], rows[:, :P]], 1)
-            fresh = np.concatenate([other[:, :P], rows[:, P:P + distance], rows[:, :P]], 1)
-            loss = [score(decoder, x[:, :-1], x[:, 1:])[0][:, -(P - self.skip):].mean() for x in (fresh, again)]
-            saved[str(distance)] = float(loss[0] - loss[1])
-        return {"recall": saved}
+            rows, answers = source.questions(self.seed, self.questions, distance, split=self.split)
+            targets = np.concatenate([rows[:, 1:], answers[:, None]], 1)
+            found[str(distance)] = float(score(decoder, rows, targets)[1][:, -1].mean())
+        return {"key_recall": found}
 
 
 def wilson(share, samples, z=1.96):
@@ -172,4 +163,4 @@ def wilson(share, samples, z=1.96):
     return (centre - half) / (1 + z * z / samples), (centre + half) / (1 + z * z / samples)
 
 
-EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "recall": Recall}
+EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "key_recall": KeyRecall}

@@ -88,18 +88,17 @@ def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | 
     """
     watch = watch or Watch()
     runs = chosen(experiment, size, overrides, only)
-    seeds = range(experiment.seeds if seeds is None else seeds)
-    if not seeds:
-        raise ValueError(f"seeds must be at least 1, got {len(seeds)}")
-    if jobs < 1:
-        raise ValueError(f"jobs must be at least 1, got {jobs}")
+    seeds = experiment.seeds if seeds is None else seeds
+    for name, number in (("seeds", seeds), ("jobs", jobs)):
+        if number < 1:
+            raise ValueError(f"{name} must be at least 1, got {number}")
     for made in runs.values():
         check(made)
     path = Path(out) / f"{experiment.name}.{size}.jsonl"
     finished = {results.identity(line) for line in writable(path)}
 
     # Seed by seed, so that whoever stops early has every run at least once.
-    every = [Job(experiment.name, name, size, made, (made.seed + s,), path) for s in seeds for name, made in runs.items()]
+    every = [Job(experiment.name, name, size, made, (made.seed + s,), path) for s in range(seeds) for name, made in runs.items()]
     done = [job for job in every if (job.name, job.seeds[0], job.digest) in finished]
     waiting = [job for job in every if job not in done]
     if together:

@@ -2,10 +2,12 @@
 import os
 from pathlib import Path
 
+from lcref.compilation import folder
+
 # In the environment, so that programs started by a test inherit it. JAX_PLATFORMS=cuda,cpu pytest -m gpu runs what needs a device.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most of the suite's time is XLA compiling the same programs as last time. The key of an entry is the program, so none can be stale.
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax"))
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / folder().name))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 
 import hypothesis  # noqa: E402

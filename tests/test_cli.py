@@ -157,3 +157,16 @@ def test_doctor_says_what_is_here(capsys):
 def test_benchmarks_are_those_with_a_main_part():
     for path in catalogue.benchmarks().values():
         assert "__main__" in path.read_text()
+
+
+def test_new_runs_are_drawn_over_the_committed_ones(done, request, capsys, tmp_path, monkeypatch):
+    from lcref import experiment, plotting
+
+    out, _ = done
+    (tmp_path / "tiny_experiment.smoke.jsonl").write_bytes((out / "tiny_experiment.smoke.jsonl").read_bytes())
+    monkeypatch.setattr(experiment, "shipped", lambda kind: tmp_path if kind == "results" else None)
+    references = []
+    monkeypatch.setattr(plotting, "curves", lambda lines, figures, path, reference=(): references.append(len(reference)) or path)
+    for folder in (out, tmp_path):  # drawing the committed file itself, there is nothing to draw it over
+        said(capsys, "plot", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(folder))
+    assert references == [4, 0]

@@ -7,6 +7,7 @@ dense     the T x S matrix at once: fastest while it is small (decoding, short s
 chunked   tiles and an online softmax: O(T + S) memory, skips what the mask hides
 """
 import jax.numpy as jnp
+import numpy as np
 
 from lcref.ops import masks
 from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, check
@@ -44,10 +45,16 @@ def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=N
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise KeyError(f"unknown implementation {implementation!r}; there are {', '.join(IMPLEMENTATIONS)}")
     if segments is not None:
-        same = masks.segments(*(segments if isinstance(segments, tuple) else (segments, segments)))
+        segments = segments if isinstance(segments, tuple) else (segments, segments)
+        for ids, pos, length, of in zip(segments, (q_pos, k_pos), (q.shape[1], k.shape[1]), ("queries", "keys")):
+            if pos is None and np.shape(ids)[-1:] != (length,) or np.shape(ids)[:-1] not in ((), (1,), q.shape[:1]):
+                raise ValueError(f"segments {np.shape(ids)} do not fit {length} {of} in {q.shape[0]} rows")
+        same = masks.segments(*segments)
         mask = same if mask is None else mask & same
     if slopes is not None:
         slopes, given = jnp.asarray(slopes), bias
+        if slopes.shape != q.shape[2:3]:
+            raise ValueError(f"slopes takes one number per query head, {q.shape[2]} in all; got shape {slopes.shape}")
         linear = lambda q_pos, k_pos: alibi_bias(q_pos, k_pos, slopes)
         if given is not None and not callable(given):
             raise ValueError("slopes and a bias array cannot be combined; add the slopes to the array or pass the bias as a function")

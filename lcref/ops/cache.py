@@ -27,6 +27,13 @@ def empty(batch, rows, heads, k_width, v_width, dtype):
     return jnp.zeros((batch, rows, heads, k_width), dtype), jnp.zeros((batch, rows, heads, v_width), dtype)
 
 
+def check(cache, k, v):
+    """A slice update with arrays of another shape would write a part of the cache and say nothing."""
+    rest = lambda x: x.shape[:1] + x.shape[2:]
+    if rest(k) != rest(cache.k) or rest(v) != rest(cache.v) or k.shape[1] != v.shape[1]:
+        raise ValueError(f"keys {k.shape} and values {v.shape} do not fit a cache of {cache.k.shape} and {cache.v.shape}")
+
+
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class FullCache:
@@ -41,9 +48,11 @@ class FullCache:
     def extend(self, k, v):
         """Raises ValueError past the end. Where the cursor is traced and nothing can be raised, the values become NaN instead of
         silently overwriting the last slots."""
+        check(self, k, v)
         S, cursor, end = self.k.shape[1], self.cursor, self.cursor + k.shape[1]
-        if not isinstance(end, jax.core.Tracer) and end > S:
-            raise ValueError(f"the cache holds {S} tokens; {int(cursor)} are in it and {k.shape[1]} more were given")
+        known = not isinstance(cursor, jax.core.Tracer)
+        if k.shape[1] + (int(cursor) if known else 0) > S:
+            raise ValueError(f"the cache holds {S} tokens; {int(cursor) if known else 'some'} are in it and {k.shape[1]} more were given")
         k_all = jax.lax.dynamic_update_slice(self.k, k.astype(self.k.dtype), (0, cursor, 0, 0))
         v_all = jax.lax.dynamic_update_slice(self.v, v.astype(self.v.dtype), (0, cursor, 0, 0))
         return k_all, jnp.where(end > S, jnp.nan, v_all), np.arange(S), FullCache(k_all, v_all, end)
@@ -64,6 +73,8 @@ class RingCache:
         return cls(*empty(batch, rows, heads, k_width, v_width, dtype), jnp.full((rows,), EMPTY, jnp.int32), jnp.zeros((), jnp.int32), sinks)
 
     def extend(self, k, v):
+        """Raises ValueError where k and v do not fit."""
+        check(self, k, v)
         rows, n, cursor = self.slots.shape[0], k.shape[1], self.cursor
         window = rows - self.sinks
         new = cursor + jnp.arange(n, dtype=jnp.int32)

@@ -32,17 +32,22 @@ class Weights:
         hidden = jnp.isneginf(scores)                                    # never multiply -inf: its gradient would be NaN
         return jnp.where(hidden, -jnp.inf, jnp.where(hidden, 0.0, scores) * factor[..., None])
 
-    def __call__(self, scores, n=None):
+    def exponentials(self, scores, n):
+        """exp(scaled score - top), their row sums, and top [..., T, 1]: the row's maximum, or 0 where every key is hidden."""
         scores = self.scaled(scores, n)
         top = jnp.max(scores, axis=-1, keepdims=True)
         top = jax.lax.stop_gradient(jnp.where(jnp.isneginf(top), 0.0, top))      # a hidden row: exp(-inf - 0) = 0, not NaN
         e = jnp.exp(scores - top)
-        total = e.sum(-1, keepdims=True)
+        return e, e.sum(-1, keepdims=True), top
+
+    def __call__(self, scores, n=None):
+        e, total, _ = self.exponentials(scores, n)
         return e / jnp.where(total == 0, 1.0, total)
 
     def lse(self, scores, n=None):
-        """log sum_s exp(scaled score) per row, -inf where nothing is visible."""
-        return jax.scipy.special.logsumexp(self.scaled(scores, n), axis=-1)
+        """log sum_s exp(scaled score) per row, -inf where nothing is visible (and no gradient there: logsumexp would give NaN)."""
+        _, total, top = self.exponentials(scores, n)
+        return jnp.where(total == 0, -jnp.inf, top + jnp.log(jnp.where(total == 0, 1.0, total)))[..., 0]
 
 
 @weights_type

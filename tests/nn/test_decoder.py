@@ -13,7 +13,6 @@ import optax
 import pytest
 from flax import nnx
 
-from lcref import config
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.layers import GatedMlp
 from lcref.nn.mixers.attention import AttentionConfig
@@ -21,16 +20,19 @@ from lcref.nn.positions import POSITIONS, T5, Alibi, Fire, Kerple, Learned, Nope
 from lcref.ops.weights import LogN, Tempered
 from tests.tolerances import assert_close
 
-W, T = 11, 12
-# One layer of each kind: what one of them breaks, the logits show.
-MIXED = (AttentionConfig(heads=4, kv_heads=2, qk_norm=True, soft_cap=5.0),
-         AttentionConfig(heads=4, window=4, sinks=2, weights=LogN(8.0)),
-         AttentionConfig(heads=4, kv_heads=1, weights=Tempered(0.3)))
-TOKENS = np.random.default_rng(0).integers(0, W, (2, T)).astype(np.int32)
-# two packed rows: documents of 5, 4 and 2 tokens with padding, documents of 3 and 9 without
-SEGMENTS = np.array([[1] * 5 + [2] * 4 + [3] * 2 + [0], [1] * 3 + [2] * 9], np.int32)
-WITHIN = np.array([[*range(5), *range(4), *range(2), 0], [*range(3), *range(9)]], np.int32)
-DOCUMENTS = [(0, 0, 5), (0, 5, 9), (0, 9, 11), (1, 0, 3), (1, 3, 12)]
+W, T = 11, 10
+FULL = AttentionConfig(heads=4, kv_heads=2)
+NEAR = AttentionConfig(heads=4, kv_heads=2, window=3, sinks=2)
+# Two kinds of layer: what one of them breaks, the logits show. (One shape of heads, of tokens and of pieces serves nearly all tests
+# here: every other shape is another hundred small programs to compile.)
+MIXED = (dataclasses.replace(FULL, qk_norm=True, soft_cap=5.0, weights=Tempered(0.3)), dataclasses.replace(NEAR, weights=LogN(8.0)))
+TOKENS = np.random.default_rng(0).integers(0, W, (T, T)).astype(np.int32)
+# packed rows: documents of 1 + 9, 2 + 8, 3 + 7, 4 + 6 and 5 + 4 tokens (and one of padding), then five rows with one document each
+CUTS = [1, 2, 3, 4, 5]
+SEGMENTS = np.array([[1] * cut + [2] * (T - cut) for cut in CUTS] + [[1] * T] * 5, np.int32)
+WITHIN = np.array([[*range(cut), *range(T - cut)] for cut in CUTS] + [[*range(T)]] * 5, np.int32)
+SEGMENTS[4, -1] = WITHIN[4, -1] = 0
+DOCUMENTS = [part for row, cut in enumerate(CUTS) for part in ((row, 0, cut), (row, cut, T - (cut == 5)))]
 
 
 @functools.cache
@@ -72,7 +74,7 @@ def changed(a, b):
 # ------------------------------------------------------------------------------------------------ battery over POSITIONS
 
 @pytest.mark.parametrize("name", POSITIONS)
-def test_a_token_changes_no_earlier_logit_and_every_later_one(name):
+def test_a_token_changes_no_earlier_logit(name):
     cfg, decoder = make(scheme(name))
     rows = np.repeat(TOKENS[:1], T, axis=0)
     rows[np.arange(T), np.arange(T)] = (rows[0] + 1) % W                       # row t differs from TOKENS[0] at t alone
@@ -80,10 +82,10 @@ def test_a_token_changes_no_earlier_logit_and_every_later_one(name):
     assert np.isfinite(logits).all()
     for t in range(T):
         assert_close(logits[t, :t], whole(name)[0, :t])
-        assert changed(logits[t, t], whole(name)[0, t]) and changed(logits[t, -1], whole(name)[0, -1])
+        assert changed(logits[t, t], whole(name)[0, t])
 
 
-@pytest.mark.parametrize("split", [(5, 1, 1, 5), (1,) * 7 + (5,)], ids=str)
+@pytest.mark.parametrize("split", [(4, 1, 1, 4), (1,) * 6 + (4,)], ids=str)
 @pytest.mark.parametrize("name", POSITIONS)
 def test_extend_in_any_split_is_the_whole_pass(name, split):
     cfg, decoder = make(scheme(name))
@@ -121,53 +123,46 @@ def test_positions_may_be_given_with_or_without_a_batch(name):
     cfg, decoder = make(scheme(name))
     row = ids(cfg)
     row = np.arange(T)[None, :] if row is None else row
-    for positions in (row, jnp.repeat(row, 2, axis=0)):
+    for positions in (row, jnp.repeat(row, T, axis=0)):
         assert_close(decoder(TOKENS, positions=positions), whole(name))
 
 
 @pytest.mark.parametrize("name", sorted(set(POSITIONS) - {"nope"}))
 def test_positions_are_read(name):
     cfg, decoder = make(scheme(name))
-    assert changed(decoder(TOKENS, positions=ids(cfg, np.arange(T)[None, :] * 3, length=40)), whole(name))
+    assert changed(decoder(TOKENS, positions=ids(cfg, np.arange(T)[None, :] * 3, length=4 * T)), whole(name))
 
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_every_seed_is_the_same_program(name):
-    """A compiled call is found again by its graph: the same for every seed, and for a config written down and read back."""
-    cfg = DecoderConfig(vocab=W, d_model=16, position=POSITIONS[name]())
-    one, two = (nnx.split(nnx.eval_shape(lambda: Decoder(c, rngs=nnx.Rngs(seed))))[0]
-                for seed, c in enumerate((cfg, config.from_dict(config.to_dict(cfg)))))
+    """A compiled call is found again by its graph, so graphs of one config must be equal."""
+    one, two = (nnx.split(nnx.eval_shape(lambda: Decoder(make(scheme(name))[0], rngs=nnx.Rngs(seed))))[0] for seed in (0, 1))
     assert one == two and hash(one) == hash(two)
 
 
 # ---------------------------------------------------------------------------------------------------------- under jit
 
-COMPILED = ["learned", "rope", "alibi", "kerple", "randomized_rope"]            # a hook each: embed, rotate, bias, bias per layer, ids
-
-
-@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("name", ["learned", "alibi", "randomized_rope"])            # a hook each: embed, bias, rotate
 def test_prefill_and_scanned_decoding_are_the_whole_pass(name):
-    cfg, decoder = make(scheme(name), (AttentionConfig(heads=2, window=4, sinks=1), AttentionConfig(heads=2)))
+    cfg, decoder = make(scheme(name))
     graph, params = nnx.split(decoder)
 
     @jax.jit
     def decode(params, tokens, positions):
         decoder = nnx.merge(graph, params)
-        first, state = decoder.extend(tokens[:, :6], decoder.init_state(2, T, positions))
+        first, state = decoder.extend(tokens[:, :4], decoder.init_state(T, T, positions))
 
         def step(state, token):
             logits, state = decoder.extend(token[:, None], state)
             return state, logits[:, 0]
-        _, rest = jax.lax.scan(step, state, tokens[:, 6:].T)
-        return jnp.concatenate([first, jnp.moveaxis(rest, 0, 1)], 1), decoder(tokens, positions=positions)
-    pieces, once = decode(params, TOKENS, ids(cfg))
-    assert_close(pieces, np.asarray(once))
-    assert_close(once, np.asarray(decoder(TOKENS, positions=ids(cfg))))
+        _, rest = jax.lax.scan(step, state, tokens[:, 4:].T)
+        return jnp.concatenate([first, jnp.moveaxis(rest, 0, 1)], 1)
+    assert_close(decode(params, TOKENS, ids(cfg)), whole(name))
 
 
 def test_only_shapes_compile_again():
     """Tokens, parameters, positions and segments are values: one program serves them all."""
-    cfg, _ = make(Alibi(), (AttentionConfig(heads=2),))
+    cfg, _ = make(Alibi(), (FULL,))
     traces = []
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -176,51 +171,50 @@ def test_only_shapes_compile_again():
         return nnx.merge(graph, params)(tokens, positions=positions, segments=segments)
     out = [forward(*nnx.split(Decoder(cfg, rngs=nnx.Rngs(seed))), (TOKENS + seed) % W, WITHIN + seed, SEGMENTS + seed) for seed in range(3)]
     assert len(traces) == 1 and changed(out[0], out[1]) and changed(out[1], out[2])
-    forward(*nnx.split(Decoder(cfg, rngs=nnx.Rngs(0))), TOKENS[:, :6], WITHIN[:, :6], SEGMENTS[:, :6])
+    forward(*nnx.split(Decoder(cfg, rngs=nnx.Rngs(0))), TOKENS[:2], WITHIN[:2], SEGMENTS[:2])
     assert len(traces) == 2
 
 
 # ------------------------------------------------------------------------------------------------- more tokens than fit
 
 def test_a_state_that_overflows_says_so():
-    _, decoder = make(Nope(), (AttentionConfig(heads=2),))
-    with pytest.raises(ValueError, match="holds 8 tokens.*6 are in it.*3 more"):
-        in_pieces(decoder, TOKENS, (6, 3), length=8)
+    _, decoder = make(Nope(), (FULL,))
+    with pytest.raises(ValueError, match="holds 7 tokens.*4 are in it.*4 more"):
+        in_pieces(decoder, TOKENS, (4, 4), length=7)
 
 
 def test_a_state_without_ids_for_a_token_says_so():
     """Windowed attention remembers any number of tokens, the drawn ids end."""
-    cfg, decoder = make(Randomized(), (AttentionConfig(heads=2, window=3),))
-    with pytest.raises(ValueError, match="positions for 8 tokens, slot 8"):
-        in_pieces(decoder, TOKENS, (6, 3), ids(cfg, length=8), length=8)
+    cfg, decoder = make(Randomized(), (NEAR,))
+    with pytest.raises(ValueError, match="positions for 7 tokens, slot 7"):
+        in_pieces(decoder, TOKENS, (4, 4), ids(cfg, length=7), length=7)
 
 
-@pytest.mark.parametrize("position, mixer", [(Nope(), AttentionConfig(heads=2)), (Randomized(), AttentionConfig(heads=2, window=3)),
-                                             (Learned(8), AttentionConfig(heads=2, window=3))], ids=["cache", "ids", "table"])
+@pytest.mark.parametrize("position, mixer", [(Nope(), FULL), (Randomized(), NEAR), (Learned(8), NEAR)], ids=["cache", "ids", "table"])
 def test_inside_jit_an_overflow_is_nan(position, mixer):
     cfg, decoder = make(position, (mixer,))
     extend = jax.jit(lambda tokens, state: decoder.extend(tokens, state))
-    logits = in_pieces(decoder, TOKENS, (1,) * 10, ids(cfg, length=8), length=8, extend=extend)
+    logits = in_pieces(decoder, TOKENS, (1,) * T, ids(cfg, length=8), length=8, extend=extend)
     assert np.isfinite(logits[:, :8]).all() and np.isnan(logits[:, 8:]).all()
 
 
 def test_a_windowed_state_takes_any_number_of_tokens():
-    cfg, decoder = make(Rope(), (AttentionConfig(heads=2, window=3, sinks=2),) * 2)
-    assert_close(in_pieces(decoder, TOKENS, (2, 1, 1, 7, 1), length=4), np.asarray(decoder(TOKENS)))
+    cfg, decoder = make(Rope(), (NEAR,) * 2)
+    assert_close(in_pieces(decoder, TOKENS, (4, 1, 1, 4), length=3), np.asarray(decoder(TOKENS)))
 
 
 @pytest.mark.parametrize("how", ["eager", "jit"])
 def test_a_row_longer_than_the_learned_table_says_so(how):
-    _, decoder = make(Learned(8), (AttentionConfig(heads=2),))
+    _, decoder = make(Learned(8), (FULL,))
     call = decoder if how == "eager" else jax.jit(lambda tokens: decoder(tokens))
     with pytest.raises(ValueError, match="learned position table.*length 8"):
         call(TOKENS)
 
 
 def test_a_learned_table_that_ends_within_a_stream_says_so():
-    _, decoder = make(Learned(8), (AttentionConfig(heads=2),))
+    _, decoder = make(Learned(8), (FULL,))
     with pytest.raises(ValueError, match="position 8 is outside the learned position table of length 8"):
-        in_pieces(decoder, TOKENS, (5, 4))
+        in_pieces(decoder, TOKENS, (4, 4, 1))
 
 
 # --------------------------------------------------------------------------------------------------------------- capture
@@ -229,13 +223,13 @@ def test_capture_shows_the_weights_and_changes_no_logit():
     cfg, decoder = make(scheme("rope"))
     logits, seen = decoder(TOKENS, capture=True)
     assert_close(logits, whole("rope"))
-    assert set(seen) == {"embedding"} | {f"block{i}{what}" for i in range(3) for what in ("", "/weights")}
+    assert set(seen) == {"embedding"} | {f"block{i}{what}" for i in range(2) for what in ("", "/weights")}
     assert_close(seen["embedding"], decoder.embedding(TOKENS))
-    assert_close(decoder.logits(seen["block2"]), np.asarray(logits))
-    for i in range(3):
+    assert_close(decoder.logits(seen["block1"]), np.asarray(logits))
+    for i in range(2):
         weights = np.asarray(seen[f"block{i}/weights"])
-        assert weights.shape == (2, 4, T, T) and seen[f"block{i}"].shape == (2, T, 16)
-        assert_close(weights.sum(-1), np.ones((2, 4, T), np.float32))
+        assert weights.shape == (T, 4, T, T) and seen[f"block{i}"].shape == (T, T, 16)
+        assert_close(weights.sum(-1), np.ones((T, 4, T), np.float32))
 
 
 def test_capture_of_packed_rows():
@@ -243,32 +237,29 @@ def test_capture_of_packed_rows():
     _, seen = decoder(TOKENS, positions=WITHIN, segments=SEGMENTS, capture=True)
     same = (SEGMENTS[:, :, None] == SEGMENTS[:, None, :]) & (SEGMENTS > 0)[:, :, None] & np.tri(T, dtype=bool)
     assert ((np.asarray(seen["block0/weights"]) > 0) == same[:, None]).all()
-    assert_close(np.asarray(seen["block0/weights"]).sum(-1), np.broadcast_to((SEGMENTS > 0)[:, None, :], (2, 4, T)).astype(np.float32))
+    assert_close(np.asarray(seen["block0/weights"]).sum(-1), np.broadcast_to((SEGMENTS > 0)[:, None, :], (T, 4, T)).astype(np.float32))
 
 
 # ------------------------------------------------------------------------------------------------------ layers and sizes
 
 def test_a_pattern_repeats_over_the_layers():
-    near, far = AttentionConfig(heads=2, window=3), AttentionConfig(heads=4)
-    cfg = DecoderConfig(vocab=W, d_model=16, layers=5, pattern=(near, far))
-    assert cfg.mixers() == [near, far, near, far, near]
+    near = dataclasses.replace(NEAR, sinks=0)
+    cfg = DecoderConfig(vocab=W, d_model=16, layers=5, pattern=(near, FULL))
+    assert cfg.mixers() == [near, FULL, near, FULL, near]
     _, seen = Decoder(cfg, rngs=nnx.Rngs(0))(TOKENS, capture=True)
     lower = np.tri(T, dtype=bool)
     for i in range(5):
-        weights = np.asarray(seen[f"block{i}/weights"])
-        assert weights.shape[1] == (2, 4)[i % 2]
-        assert ((weights > 0) == (lower & ~np.tri(T, k=-3, dtype=bool) if i % 2 == 0 else lower)).all()
+        assert ((np.asarray(seen[f"block{i}/weights"]) > 0) == (lower if i % 2 else lower & ~np.tri(T, k=-3, dtype=bool))).all()
 
 
 def test_a_layer_may_have_its_own_scheme():
-    """rope below, none above: the usual way to reach further than rope does."""
+    """rope below, none above: one of the ways to reach further than rope does."""
     def logits(*own):
-        cfg = DecoderConfig(vocab=W, d_model=16, pattern=tuple(AttentionConfig(heads=2, position=p) for p in own), position=Rope(), embed_std=1.0)
-        return Decoder(cfg, rngs=nnx.Rngs(0))(TOKENS)
+        return np.asarray(make(Rope(), tuple(dataclasses.replace(FULL, position=p) for p in own))[1](TOKENS))
     both, lower, upper, neither = logits(None, None), logits(None, Nope()), logits(Nope(), None), logits(Nope(), Nope())
-    assert_close(both, np.asarray(logits(Rope(), Rope())))
+    assert_close(both, logits(Rope(), Rope()))
     assert changed(both, lower) and changed(both, upper) and changed(lower, upper) and changed(lower, neither)
-    assert_close(neither, np.asarray(make(Nope(), (AttentionConfig(heads=2),) * 2)[1](TOKENS)))
+    assert_close(neither, np.asarray(make(Nope(), (FULL, FULL))[1](TOKENS)))
 
 
 @pytest.mark.parametrize("own", [Learned(16), Sinusoidal(), Randomized(), Randomized(Kerple())], ids=repr)
@@ -290,53 +281,40 @@ def test_layers_with_different_heads():
     """A bias table has a column per head, so layers of 2 and of 4 heads have two; an embedding table serves both."""
     pattern = (AttentionConfig(heads=2), AttentionConfig(heads=4))
     for position, shapes in ((T5(), [(32, 2), (32, 4)]), (Learned(T), [(T, 16)])):
-        cfg, decoder = make(position, pattern)
+        decoder = nnx.eval_shape(lambda: Decoder(DecoderConfig(vocab=W, d_model=16, pattern=pattern, position=position), rngs=nnx.Rngs(0)))
         found = {id(m): m.table.shape for m in [decoder.position, *(block.mixer.position for block in decoder.blocks)] if hasattr(m, "table")}
-        assert sorted(found.values()) == shapes and np.isfinite(decoder(TOKENS)).all()
+        assert sorted(found.values()) == shapes
 
 
 def test_tied_embeddings_read_out_with_the_embedding():
-    _, decoder = make(Rope(), (AttentionConfig(heads=2),), tie_embeddings=True)
+    _, decoder = make(Rope(), (FULL,), tie_embeddings=True)
     _, seen = decoder(TOKENS, capture=True)
     assert decoder.readout is None
     assert_close(decoder(TOKENS), np.asarray(decoder.norm(seen["block0"])) @ np.asarray(decoder.embedding.embedding[...]).T)
 
 
-def test_logits_start_small_at_any_depth():
-    """What blocks add is scaled by depth: at the start, 1 layer or 12, logits say next to nothing and the loss is ln W."""
-    for layers in (1, 12):
-        decoder = Decoder(DecoderConfig(vocab=W, d_model=32, layers=layers, mixer=AttentionConfig(heads=2)), rngs=nnx.Rngs(0))
-        _, seen = decoder(TOKENS, capture=True)
-        added = np.asarray(seen[f"block{layers - 1}"] - seen["embedding"])
-        assert 0.3 < added.std() < 1.5
-
-
-def test_bfloat16_parameters_compute_in_bfloat16():
-    for name in ("learned", "rope", "t5", "fire"):
-        cfg, decoder = make(scheme(name))
-        graph, params = nnx.split(decoder)
-        narrow = nnx.merge(graph, jax.tree.map(lambda p: p.astype(jnp.bfloat16), params))
-        logits, seen = narrow(TOKENS, capture=True)
-        assert logits.dtype == jnp.float32 and seen["block2"].dtype == jnp.bfloat16
-        assert np.abs(np.asarray(logits) - whole(name)).mean() < 0.05 * np.abs(whole(name)).mean()
+@pytest.mark.parametrize("layers", [1, 8])
+def test_what_the_blocks_add_does_not_grow_with_depth(layers):
+    _, seen = Decoder(DecoderConfig(vocab=W, d_model=16, layers=layers, mixer=FULL), rngs=nnx.Rngs(0))(TOKENS, capture=True)
+    assert 0.3 < np.asarray(seen[f"block{layers - 1}"] - seen["embedding"]).std() < 1.5
 
 
 # ----------------------------------------------------------------------------------------------------- config and errors
 
-CHANGES = dict(vocab=13, d_model=24, layers=3, mixer=AttentionConfig(heads=2), pattern=(AttentionConfig(heads=2),), position=Alibi(),
-               feed_forward=GatedMlp(64), tie_embeddings=True, embed_std=0.5)
+CHANGES = dict(vocab=13, d_model=24, layers=3, mixer=NEAR, pattern=(NEAR, FULL), position=Alibi(), feed_forward=GatedMlp(64),
+               tie_embeddings=True, embed_std=0.5)
 
 
 def test_every_field_of_the_config_changes_something():
-    assert set(CHANGES) == {f.name for f in dataclasses.fields(DecoderConfig)}, "a new field needs a change here that shows in the logits"
+    assert set(CHANGES) == {f.name for f in dataclasses.fields(DecoderConfig)}, "a new field needs a change here that shows in the model"
 
-    def logits(cfg):
-        return np.asarray(Decoder(cfg, rngs=nnx.Rngs(0))(TOKENS[:, :6]))
-    base = DecoderConfig(vocab=W, d_model=16)
-    before = logits(base)
+    def shapes(cfg):
+        return jax.tree.map(jnp.shape, nnx.state(nnx.eval_shape(lambda: Decoder(cfg, rngs=nnx.Rngs(0)))))
+    base = DecoderConfig(vocab=W, d_model=16, mixer=FULL)
+    before = Decoder(base, rngs=nnx.Rngs(0))(TOKENS)
     for field, value in CHANGES.items():
-        after = logits(dataclasses.replace(base, **{field: value}))
-        assert after.shape != before.shape or np.abs(after - before).max() > 1e-4, field
+        cfg = dataclasses.replace(base, **{field: value})
+        assert shapes(cfg) != shapes(base) or changed(Decoder(cfg, rngs=nnx.Rngs(0))(TOKENS), before), field
 
 
 @pytest.mark.parametrize("kwargs, words", [
@@ -358,29 +336,29 @@ def test_heads_that_do_not_divide_the_width():
 @pytest.mark.parametrize("tokens", [np.zeros(T, np.int32), np.zeros((2, T), np.float32), np.zeros((1, 2, T), np.int32), np.zeros((2, T), bool)],
                          ids=lambda t: f"{t.dtype}{t.shape}")
 def test_tokens_must_be_integers_in_rows(tokens):
-    _, decoder = make(Nope(), (AttentionConfig(heads=2),))
-    for call in (decoder, lambda tokens: decoder.extend(tokens, decoder.init_state(2, T))):
+    _, decoder = make(Nope(), (FULL,))
+    for call in (decoder, lambda tokens: decoder.extend(tokens, decoder.init_state(T, T))):
         with pytest.raises(ValueError, match=r"tokens must be integers \[B,T\], got " + tokens.dtype.name):
             call(tokens)
 
 
 @pytest.mark.parametrize("argument", ["positions", "segments"])
-@pytest.mark.parametrize("shape", [(T,), (1, T - 1), (1, T + 1), (3, T)], ids=str)
+@pytest.mark.parametrize("shape", [(T,), (1, T - 1), (1, T + 1), (T + 1, T)], ids=str)
 def test_ids_that_do_not_fit_the_tokens(argument, shape):
     """Longer ones would be cut, and one row too many would be broadcast, without a word."""
-    _, decoder = make(Alibi(), (AttentionConfig(heads=2),))
-    with pytest.raises(ValueError, match=argument + r" must be \[2,12\] or \[1,12\]"):
+    _, decoder = make(Alibi(), (FULL,))
+    with pytest.raises(ValueError, match=argument + r" must be \[10,10\] or \[1,10\]"):
         decoder(TOKENS, **{argument: np.ones(shape, np.int32)})
 
 
-@pytest.mark.parametrize("shape", [(T,), (1, T - 1), (3, T)], ids=str)
+@pytest.mark.parametrize("shape", [(T,), (1, T - 1), (T + 1, T)], ids=str)
 def test_state_positions_that_do_not_fit(shape):
-    _, decoder = make(Alibi(), (AttentionConfig(heads=2),))
-    with pytest.raises(ValueError, match=r"positions of a state must be \[1 or 2, 12\]"):
-        decoder.init_state(2, T, np.zeros(shape, np.int32))
+    _, decoder = make(Alibi(), (FULL,))
+    with pytest.raises(ValueError, match=r"positions of a state must be \[1 or 10, 10\]"):
+        decoder.init_state(T, T, np.zeros(shape, np.int32))
 
 
 def test_a_token_outside_the_vocabulary_is_seen():
     """An embedding lookup that clips would answer for another token."""
-    _, decoder = make(Nope(), (AttentionConfig(heads=2),))
-    assert np.isnan(decoder(np.full((1, 3), W, np.int32))).all()
+    _, decoder = make(Nope(), (FULL,))
+    assert np.isnan(decoder(np.full((T, T), W, np.int32))).all()

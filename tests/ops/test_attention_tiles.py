@@ -74,6 +74,14 @@ def test_hidden_tiles_are_not_visited(mask, live):
     assert len(visits) <= live + 2                         # XLA may take a callback out of a loop that runs no time at all
 
 
+def test_a_mask_may_hide_every_tile():
+    def both(x):
+        out, back = jax.vjp(lambda x: attend_chunked_lse(**x, mask=~everything(), block_q=16, block_k=16), x)
+        return out, back((normal(*out[0].shape, seed=4), jnp.zeros_like(out[1])))
+    (out, lse), grads = quick(both)(inputs(40, 40))
+    assert np.isneginf(lse).all() and not any(np.asarray(x).any() for x in jax.tree.leaves((out, grads)))
+
+
 def test_what_lies_in_hidden_tiles_cannot_leak():
     """Keys and values no query sees are NaN (0 * NaN would show): not in values, not in gradients. `attend` is the control."""
     x = inputs(64, 192)

@@ -1,0 +1,150 @@
+"""The door: every implementation is the same function, chosen by name, and refuses what it cannot do."""
+import inspect
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lcref.kernels.attention import IMPLEMENTATIONS, SMALL, dot_product_attention
+from lcref.ops import masks
+from lcref.ops.attention import attend
+from lcref.ops.bias import alibi
+from lcref.ops.weights import WEIGHTS, LogN, Tempered
+from tests.compiling import quick
+from tests.tolerances import assert_close
+
+B, H, G, K, V = 2, 4, 2, 8, 6
+# what runs on any machine; the others are compared where their device is
+ANYWHERE = [name for name in IMPLEMENTATIONS if name in ("dense", "chunked")]
+
+
+@pytest.fixture(autouse=True)
+def strict():
+    with jax.numpy_dtype_promotion("strict"), jax.numpy_rank_promotion("raise"):
+        yield
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def inputs(T=40, S=40):
+    return dict(q=normal(B, T, H, K, seed=1), k=normal(B, S, G, K, seed=2), v=normal(B, S, G, V, seed=3))
+
+
+IDS = np.stack([np.repeat([1, 2], [25, 15]), np.repeat([1, 2, 0], [10, 20, 10])])
+CASES = {
+    "plain": dict(),
+    "causal": dict(mask=masks.causal(), scale=0.5, soft_cap=2.0),
+    "bias": dict(mask=masks.causal() & masks.window(9), bias=normal(H, 40, 40, seed=4), weights=LogN(8.0)),
+    "slopes": dict(mask=masks.causal(), slopes=jnp.asarray(alibi.slopes(H)), weights=Tempered(jnp.float32(0.3))),
+    "segments": dict(mask=masks.causal(), segments=IDS),
+    "slots": dict(mask=masks.causal(), q_pos=np.arange(40) + 3, k_pos=np.arange(40)[::-1].copy(), slopes=jnp.asarray(alibi.slopes(H))),
+}
+
+
+def test_at_least_these_exist():
+    assert list(IMPLEMENTATIONS)[:2] == ["dense", "chunked"] == ANYWHERE
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_implementations_agree(case):
+    """Output, log-sum-exp and the gradients of both; with and without return_lse."""
+    def results(x, name):
+        call = lambda x, **kwargs: dot_product_attention(**x, **CASES[case], implementation=name, **kwargs)
+        out, back = jax.vjp(lambda x: call(x, return_lse=True), x)
+        hidden = jnp.isneginf(out[1])
+        grads = back((normal(*out[0].shape, seed=5), jnp.where(hidden, 0.0, normal(*out[1].shape, seed=6))))
+        return call(x), out, grads
+    x = inputs()
+    per_name = quick(lambda x: {name: results(x, name) for name in ANYWHERE})(x)
+    for alone, (out, lse), _ in per_name.values():
+        assert out.shape == (B, 40, H, V) and lse.shape == (B, H, 40) and lse.dtype == jnp.float32
+        np.testing.assert_array_equal(alone, out)
+    for name in ANYWHERE[1:]:
+        assert_close(per_name[name], per_name["dense"])
+
+
+def test_slopes_are_alibi():
+    x, slopes = inputs(), jnp.linspace(0.1, 2.0, H)
+
+    def both(x, slopes):
+        bias = alibi.bias(np.arange(40), np.arange(40), slopes)
+        return ([dot_product_attention(**x, mask=masks.causal(), slopes=slopes, implementation=name) for name in ANYWHERE]
+                + [dot_product_attention(**x, mask=masks.causal(), bias=bias)])
+    *got, want = quick(both)(x, slopes)
+    assert_close(got, [want] * len(got))
+    extra = lambda q_pos, k_pos: jnp.where(k_pos % 2 == 0, 0.0, 1.0)[None, None, :]             # a bias function is added to them
+    got = quick(lambda x: [dot_product_attention(**x, slopes=slopes, bias=extra, implementation=name) for name in ANYWHERE])(x)
+    want = attend(**x, bias=alibi.bias(np.arange(40), np.arange(40), slopes) + extra(np.arange(40), np.arange(40)))
+    assert_close(got, [want] * len(got))
+
+
+@pytest.mark.parametrize("mask", [None, masks.causal()], ids=["alone", "causal"])
+def test_segments_are_the_packed_mask(mask):
+    x, ids = inputs(), jnp.asarray(IDS)
+    same = masks.segments(IDS, IDS) if mask is None else mask & masks.segments(IDS, IDS)
+
+    def both(x, ids):
+        return [dot_product_attention(**x, mask=mask, segments=s, implementation=name) for name in ANYWHERE for s in (IDS, ids, (ids, ids))], attend(**x, mask=same)
+    got, want = quick(both)(x, ids)
+    assert_close(got, [want] * len(got))
+    assert not np.asarray(want)[1, 30:].any() and np.asarray(want)[0].all()
+
+
+def test_segments_of_queries_and_keys_may_differ():
+    x, pair = inputs(24, 40), (IDS[:, 16:], IDS)
+    got = quick(lambda x: [dot_product_attention(**x, segments=pair, implementation=name) for name in ANYWHERE])(x)
+    want = attend(**x, mask=masks.segments(*pair))
+    assert_close(got, [want] * len(got))
+
+
+@pytest.mark.parametrize("T, chosen", [(128, "dense"), (129, "chunked"), (1, "dense")])
+def test_the_default_goes_by_size(T, chosen, monkeypatch):
+    asked = []
+    for name in ANYWHERE:
+        monkeypatch.setitem(IMPLEMENTATIONS, name, lambda *args, name=name, **kwargs: asked.append(name))
+    dot_product_attention(**inputs(T, SMALL // 128))
+    dot_product_attention(**inputs(T, SMALL // 128), implementation="chunked")
+    assert asked == [chosen, "chunked"]
+
+
+@pytest.mark.parametrize("name", ANYWHERE)
+def test_every_argument_reaches_the_implementation(name):
+    """Each changes the result: none is accepted and dropped."""
+    x, base = inputs(), dict(mask=masks.causal(), weights=LogN(8.0))
+    changes = dict(mask=masks.window(3), bias=normal(H, 40, 40), slopes=jnp.ones(H), scale=1.0, soft_cap=0.5, segments=IDS, weights=WEIGHTS["softmax"](),
+                   q_pos=np.arange(40) + 5, k_pos=np.arange(40) + 5)
+    given = set(inspect.signature(dot_product_attention).parameters) - {"q", "k", "v", "return_lse", "implementation"}
+    assert set(changes) == given
+
+    def all_of_them(x):
+        call = lambda **kwargs: dot_product_attention(**x, **(base | kwargs), implementation=name)
+        return call(), {key: call(**{key: value}) for key, value in changes.items()}
+    plain, changed = quick(all_of_them)(x)
+    for key, out in changed.items():
+        assert np.abs(np.asarray(out) - np.asarray(plain)).max() > 1e-2, f"{key} changes nothing"
+
+
+# ---------------------------------------------------------------------------------------------------- wrong input
+
+def test_an_unknown_implementation_lists_the_legal_ones():
+    with pytest.raises(KeyError, match="unknown implementation 'flash'") as error:
+        dot_product_attention(**inputs(), implementation="flash")
+    assert all(name in str(error.value) for name in IMPLEMENTATIONS) and "\\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("change, words", [
+    (dict(k=jnp.zeros((B, 40, 3, K)), v=jnp.zeros((B, 40, 3, V))), "3 key heads do not divide 4"),
+    (dict(q=jnp.zeros((B, 40, H, K + 1))), "do not fit"),
+    (dict(slopes=jnp.ones(H), bias=jnp.zeros((H, 40, 40))), "slopes and a bias array cannot be combined"),
+    (dict(slopes=jnp.ones(1)), "one number per query head, 4 in all"),
+    (dict(segments=IDS[:, :7]), r"segments \(2, 7\) do not fit 40 queries in 2 rows"),
+    (dict(segments=(IDS, IDS[:, :7])), r"segments \(2, 7\) do not fit 40 keys in 2 rows"),
+    (dict(segments=np.ones((3, 40), int)), r"segments \(3, 40\) do not fit"),
+    (dict(segments=(IDS, IDS[0])), "segments takes ids"),
+], ids=["heads", "width", "slopes and bias", "slopes", "ids too short", "key ids too short", "rows", "ids of unlike rank"])
+def test_wrong_arguments(change, words):
+    with pytest.raises(ValueError, match=words):
+        dot_product_attention(**(inputs() | change))
