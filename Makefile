@@ -10,7 +10,7 @@
 VENV  := .venv
 BIN   := $(VENV)/bin
 OUT   := runs
-ARGS  :=
+ARGS  ?=
 
 # The newest interpreter the project is tested with, python3 first when it is one of them. Asking each to run, and not whether
 # it exists, skips the stand-ins that version managers put on the path.

@@ -9,12 +9,14 @@ functions of (seed, i). The newest checkpoint is kept, older ones are removed on
 """
 import re
 import shutil
+import threading
 from pathlib import Path
 
 import jax
 import numpy as np
 
 STEP = re.compile(r"step_(\d+)")
+ONE_AT_A_TIME = threading.Lock()                           # orbax shares state between checkpointers: runs in threads take turns
 
 
 def steps(folder):
@@ -34,20 +36,21 @@ def path(folder, step):
 
 def save(folder, step, tree):
     import orbax.checkpoint as ocp                          # slow to import: only who saves or restores pays for it
-    for half in Path(folder).glob("step_*.orbax-checkpoint-tmp*"):                     # what a killed run was writing
-        shutil.rmtree(half, ignore_errors=True)
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path(folder, step), tree, force=True)
-    for old in steps(folder):
-        if old < step:
-            shutil.rmtree(path(folder, old), ignore_errors=True)
+    with ONE_AT_A_TIME:
+        for half in Path(folder).glob("step_*.orbax-checkpoint-tmp*"):                 # what a killed run was writing
+            shutil.rmtree(half, ignore_errors=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(path(folder, step), tree, force=True)
+        for old in steps(folder):
+            if old < step:
+                shutil.rmtree(path(folder, old), ignore_errors=True)
 
 
 def restore(folder, step, like):
     """Raises ValueError naming the folder where the checkpoint does not fit or cannot be read."""
     import orbax.checkpoint as ocp
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ONE_AT_A_TIME, ocp.StandardCheckpointer() as checkpointer:
             found = checkpointer.restore(path(folder, step), like)
         if like is not None and (shapes := jax.tree.map(np.shape, found)) != jax.tree.map(np.shape, like):
             raise ValueError(f"it holds arrays of shapes {shapes}")

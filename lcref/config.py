@@ -25,6 +25,7 @@ TABLES = {
     "position": "lcref.nn.positions:POSITIONS",
     "mixer": "lcref.nn.mixers:MIXERS",
     "weights": "lcref.ops.weights:WEIGHTS",
+    "feed_forward": "lcref.nn.layers:FEED_FORWARDS",
 }
 # Fields that hold a part of some kind under another name.
 FIELD_KINDS = {"pattern": "mixer", "base": "position"}

@@ -73,8 +73,7 @@ def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None
     prompt = jnp.asarray(prompt, jnp.int32)
     if tokens < 1:
         raise ValueError(f"tokens must be at least 1, got {tokens}")
-    if temperature != 0:
-        filtered(jnp.zeros((decoder.cfg.vocab,)), temperature, top_k, top_p)                # checks the parameters
+    filtered(jnp.zeros((decoder.cfg.vocab,)), 1.0 if temperature == 0 else temperature, top_k, top_p)      # checks the parameters
     graph, params = nnx.split(decoder)
     length, scheme = prompt.shape[1] + tokens, decoder.cfg.position
     if scheme.limit is not None and length - 1 > scheme.limit:                              # the last token is written, not read

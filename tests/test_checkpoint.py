@@ -10,7 +10,8 @@ from lcref import checkpoint
 from tests.tolerances import assert_close
 
 TREE = dict(params={"blocks.0.k": np.arange(6, dtype=np.float32).reshape(2, 3), "scale": jnp.float32(0.1)},
-            opt={"count": jnp.int32(7), "tiny": np.float32([1e-38, np.nextafter(np.float32(1), np.float32(2))])}, seconds=1.25, loss=np.array([0.5, 0.25]))
+            opt={"count": jnp.int32(7), "tiny": np.float32([1e-38, np.nextafter(np.float32(1), np.float32(2))])},
+            seconds=1.25, loss=np.array([0.5, 0.25]))
 
 
 def same(a, b):
@@ -39,7 +40,8 @@ def test_what_was_saved_comes_back_bit_for_bit(saved, like):
 
 def test_steps_are_those_of_whole_checkpoints(tmp_path):
     assert checkpoint.steps(tmp_path / "nowhere") == [] and checkpoint.latest(tmp_path / "nowhere") is None
-    for name in ("step_00000100", "step_00000020", "step_123456789", "step_00000900.orbax-checkpoint-tmp", "run_id", "step_x", "my_step_00000999"):
+    for name in ("step_00000100", "step_00000020", "step_123456789", "step_00000900.orbax-checkpoint-tmp", "run_id", "step_x",
+                 "my_step_00000999"):
         (tmp_path / name).mkdir()
     assert checkpoint.steps(tmp_path) == [20, 100, 123456789] and checkpoint.latest(tmp_path) == 123456789
 

@@ -26,7 +26,8 @@ from lcref.nn.layers import Mlp
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Nope, Position, PositionConfig, Randomized, Rope
 from lcref.tasks import Copy, TaskSource
-from lcref.train import NonFiniteLoss, Stopped, TrainConfig, batches, call, claim, load, loss_of, make_optimizer, parameter_groups, position_ids, train
+from lcref.train import (NonFiniteLoss, Stopped, TrainConfig, batches, call, claim, load, loss_of, make_optimizer, parameter_groups,
+                         position_ids, train)
 from tests.tolerances import assert_close
 
 SOURCE = TaskSource(Copy(alphabet=4), min_length=1, max_length=3)
@@ -37,10 +38,12 @@ CONFIG = TrainConfig(steps=8, batch=4, learning_rate=1e-2, warmup=2, steps_per_c
 
 def run(seeds, folder=None, *, model=MODEL, source=SOURCE, config=CONFIG, **kwargs):
     """(what train returns, the steps it reported)"""
-    steps = []
-    report = kwargs.pop("report", lambda progress: None)
-    trained = train(model, source, config, seeds, folder=folder, report=lambda progress: (steps.append(progress.step), report(progress)), **kwargs)
-    return trained, steps
+    steps, tell = [], kwargs.pop("report", lambda progress: None)
+
+    def report(progress):
+        steps.append(progress.step)
+        tell(progress)
+    return train(model, source, config, seeds, folder=folder, report=report, **kwargs), steps
 
 
 @functools.cache
@@ -82,7 +85,8 @@ def test_a_batch_without_scored_tokens_has_loss_zero():
 
 
 def test_position_ids_of_a_pass():
-    plain, packed = SOURCE.batch(np.random.default_rng(0), 4), {"inputs": np.zeros((2, 5), int), "positions": np.array([[0, 1, 0, 1, 2], [0, 1, 2, 3, 4]])}
+    plain = SOURCE.batch(np.random.default_rng(0), 4)
+    packed = {"inputs": np.zeros((2, 5), int), "positions": np.array([[0, 1, 0, 1, 2], [0, 1, 2, 3, 4]])}
     assert position_ids(Rope(), None, plain) is None
     assert position_ids(Rope(), None, packed) is packed["positions"]
     one, two = (np.asarray(position_ids(MODEL.position, jax.random.key(i), plain)) for i in range(2))
@@ -182,6 +186,15 @@ def test_a_run_is_a_function_of_its_seed():
     same_bits(run([0])[0], straight(0))
     assert straight(0)[0].loss != straight(1)[0].loss
     assert straight(0)[0].parameters == sum(x.size for x in weights(straight(0)[0]))
+
+
+def test_step_i_sees_batch_i_and_the_ids_of_step_i():
+    """Warm-up starts at 0, so steps 0 and 1 both meet the parameters of the start, and the loss of step 1 can be had without training."""
+    told = []
+    run([0], report=told.append)
+    decoder, batch = Decoder(MODEL, rngs=nnx.Rngs(0)), SOURCE.batch(np.random.default_rng([0, 1]), 4)
+    losses = [float(loss_of(decoder, batch, position_ids(MODEL.position, jax.random.fold_in(jax.random.key(0), i), batch))) for i in (0, 1)]
+    assert told[0].loss == pytest.approx(losses[1], rel=1e-5) and told[0].loss != pytest.approx(losses[0], rel=1e-4)
 
 
 def test_seeds_together_are_seeds_alone():
@@ -406,8 +419,8 @@ def test_what_was_trained_can_be_loaded(tmp_path):
 
     with pytest.raises(FileNotFoundError, match="no checkpoint in .*nowhere"):
         load(tmp_path / "nowhere", MODEL)
-    for folder, model, index in (("one", dataclasses.replace(MODEL, feed_forward=Mlp(8)), None), ("one", dataclasses.replace(MODEL, tie_embeddings=True), None),
-                                 ("two", MODEL, None), ("one", MODEL, 0)):
+    narrow, tied = dataclasses.replace(MODEL, feed_forward=Mlp(8)), dataclasses.replace(MODEL, tie_embeddings=True)
+    for folder, model, index in (("one", narrow, None), ("one", tied, None), ("two", MODEL, None), ("one", MODEL, 0)):
         with pytest.raises(ValueError, match=f"parameters in .*{folder} are not those of this model"):
             load(tmp_path / folder, model, index)
     for index in (2, -1):

@@ -30,7 +30,7 @@ CPU = Run(
     model=DecoderConfig(vocab=DATA.vocab, d_model=128, layers=3, mixer=AttentionConfig(heads=4)),
     data=DATA,
     train=TrainConfig(steps=250, batch=16, learning_rate=2e-3, warmup=50, steps_per_call=25),
-    evals=(ContextLoss(), KeyRecall()),
+    evals=(ContextLoss(), KeyRecall((32, 64, 128, 240, 512, 1024))),
 )
 RUNS = {
     "smoke": runs(replace(CPU, model=replace(CPU.model, d_model=32, layers=2), train=TrainConfig(steps=4, batch=4, warmup=1, steps_per_call=2),

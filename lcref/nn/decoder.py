@@ -15,6 +15,7 @@ from flax import nnx
 from lcref.nn.layers import Linear, Mlp, RMSNorm
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Position, Rope
+from lcref.ops.positions import plain
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Decoder(nnx.Module):
         return logits, State(end, state.positions, tuple(layers))
 
     def embed(self, tokens, positions):
-        positions = jnp.arange(tokens.shape[1])[None, :] if positions is None else jnp.asarray(positions)
+        positions = plain(tokens.shape[1])[None, :] if positions is None else positions
         return self.position.embed(self.embedding(tokens), positions)
 
     def logits(self, x):

@@ -44,7 +44,7 @@ def attention_weights(q, k, *, weights=softmax, **kwargs):
 
 def attention_scores(q, k, *, mask=None, bias=None, scale=None, soft_cap=None, weights=softmax, q_pos=None, k_pos=None):
     """What `weights` is applied to: scores [B,H,T,S], -inf where hidden, and the rows' visible keys [~B,1,T] if it asks for them."""
-    B, T, H, K, S, G = check(q, k, k)
+    B, T, H, K, S, G = check(q, k, k, mask)
     q_pos, k_pos = slots(q_pos, T), slots(k_pos, S)
     scores = jnp.einsum("btgrk,bsgk->bgrts", q.reshape(B, T, G, H // G, K), k, preferred_element_type=jnp.float32)
     scores = scores.reshape(B, H, T, S) * (K**-0.5 if scale is None else scale)
@@ -65,7 +65,9 @@ def visible_keys(mask, q_pos, k_pos):
     return jnp.atleast_2d(mask(q_pos, k_pos).sum(-1, dtype=jnp.int32))
 
 
-def check(q, k, v):
+def check(q, k, v, mask=None):
+    if mask is not None and not isinstance(mask, masks.Mask):
+        raise ValueError(f"mask is a value of lcref.ops.masks such as causal() & window(n), not {type(mask).__name__}; give arrays as a bias of 0 and -inf")
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4:
         raise ValueError(f"attention takes q [B,T,H,K], k [B,S,G,K], v [B,S,G,V]; got ranks {q.ndim}, {k.ndim}, {v.ndim}")
     B, T, H, K = q.shape
@@ -74,6 +76,8 @@ def check(q, k, v):
         raise ValueError(f"q {q.shape}, k {k.shape} and v {v.shape} do not fit [B,T,H,K], [B,S,G,K], [B,S,G,V]")
     if H % G:
         raise ValueError(f"{G} key heads do not divide {H} query heads")
+    if not S:
+        raise ValueError("attention over no keys at all: S is 0")
     return B, T, H, K, S, G
 
 
@@ -125,7 +129,9 @@ def attend_chunked(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=None, 
 def attend_chunked_lse(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=None, weights=softmax, q_pos=None, k_pos=None,
                        block_q=512, block_k=512):
     """(output, log-sum-exp of every row's scores [B,H,T]); the second is what merges attention over split keys. Hidden row: -inf."""
-    B, T, H, K, S, G = check(q, k, v)
+    B, T, H, K, S, G = check(q, k, v, mask)
+    if min(block_q, block_k) < 1:
+        raise ValueError(f"a tile holds at least one query and one key, got block_q={block_q}, block_k={block_k}")
     V, R = v.shape[-1], H // G
     q_pos, k_pos = slots(q_pos, T), slots(k_pos, S)
     bq, bk = min(block_q, round_up(T, 8)), min(block_k, round_up(S, 8))

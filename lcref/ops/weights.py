@@ -12,11 +12,17 @@ A weights value is a frozen dataclass and a pytree: static fields are constants,
     weights.factor(n)          the number a row's scores are multiplied by before softmax, or None for 1 (then n is never counted)
     weights(scores, n)         scores [..., T, S] (-inf = hidden), n [..., T] -> weights; a row with no visible key gets zeros
 """
+from dataclasses import dataclass
+
 import jax
 import jax.numpy as jnp
 
-from lcref.ops.masks import mask_type as weights_type
 from lcref.ops.masks import static
+
+
+def weights_type(cls):
+    """Frozen dataclass, compared by value (it stands in configs), and a pytree."""
+    return jax.tree_util.register_dataclass(dataclass(frozen=True)(cls))
 
 
 class Weights:

@@ -75,10 +75,15 @@ def test_slopes_are_alibi():
                 + [dot_product_attention(**x, mask=masks.causal(), bias=bias)])
     *got, want = quick(both)(x, slopes)
     assert_close(got, [want] * len(got))
-    extra = lambda q_pos, k_pos: jnp.where(k_pos % 2 == 0, 0.0, 1.0)[None, None, :]             # a bias function is added to them
-    got = quick(lambda x: [dot_product_attention(**x, slopes=slopes, bias=extra, implementation=name) for name in ANYWHERE])(x)
-    want = attend(**x, bias=alibi.bias(np.arange(40), np.arange(40), slopes) + extra(np.arange(40), np.arange(40)))
-    assert_close(got, [want] * len(got))
+
+
+def test_a_bias_function_is_added_to_the_slopes():
+    slopes, extra = jnp.linspace(0.1, 2.0, H), lambda q_pos, k_pos: jnp.where(k_pos % 2 == 0, 0.0, 1.0)[None, None, :]
+
+    def both(x):
+        want = attend(**x, bias=alibi.bias(np.arange(40), np.arange(40), slopes) + extra(np.arange(40), np.arange(40)))
+        return [dot_product_attention(**x, slopes=slopes, bias=extra, implementation=name) for name in ANYWHERE], [want] * len(ANYWHERE)
+    assert_close(*quick(both)(inputs()))
 
 
 @pytest.mark.parametrize("mask", [None, masks.causal()], ids=["alone", "causal"])
@@ -87,7 +92,8 @@ def test_segments_are_the_packed_mask(mask):
     same = masks.segments(IDS, IDS) if mask is None else mask & masks.segments(IDS, IDS)
 
     def both(x, ids):
-        return [dot_product_attention(**x, mask=mask, segments=s, implementation=name) for name in ANYWHERE for s in (IDS, ids, (ids, ids))], attend(**x, mask=same)
+        got = [dot_product_attention(**x, mask=mask, segments=s, implementation=name) for name in ANYWHERE for s in (IDS, ids, (ids, ids))]
+        return got, attend(**x, mask=same)
     got, want = quick(both)(x, ids)
     assert_close(got, [want] * len(got))
     assert not np.asarray(want)[1, 30:].any() and np.asarray(want)[0].all()
@@ -95,8 +101,8 @@ def test_segments_are_the_packed_mask(mask):
 
 def test_segments_of_queries_and_keys_may_differ():
     x, pair = inputs(24, 40), (IDS[:, 16:], IDS)
-    got = quick(lambda x: [dot_product_attention(**x, segments=pair, implementation=name) for name in ANYWHERE])(x)
-    want = attend(**x, mask=masks.segments(*pair))
+    *got, want = quick(lambda x: [dot_product_attention(**x, segments=pair, implementation=name) for name in ANYWHERE]
+                       + [attend(**x, mask=masks.segments(*pair))])(x)
     assert_close(got, [want] * len(got))
 
 
@@ -114,8 +120,8 @@ def test_the_default_goes_by_size(T, chosen, monkeypatch):
 def test_every_argument_reaches_the_implementation(name):
     """Each changes the result: none is accepted and dropped."""
     x, base = inputs(), dict(mask=masks.causal(), weights=LogN(8.0))
-    changes = dict(mask=masks.window(3), bias=normal(H, 40, 40), slopes=jnp.ones(H), scale=1.0, soft_cap=0.5, segments=IDS, weights=WEIGHTS["softmax"](),
-                   q_pos=np.arange(40) + 5, k_pos=np.arange(40) + 5)
+    changes = dict(mask=masks.window(3), bias=normal(H, 40, 40), slopes=jnp.ones(H), scale=1.0, soft_cap=0.5, segments=IDS,
+                   weights=WEIGHTS["softmax"](), q_pos=np.arange(40) + 5, k_pos=np.arange(40) + 5)
     given = set(inspect.signature(dot_product_attention).parameters) - {"q", "k", "v", "return_lse", "implementation"}
     assert set(changes) == given
 

@@ -13,6 +13,7 @@ import optax
 import pytest
 from flax import nnx
 
+from lcref import config
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.layers import GatedMlp
 from lcref.nn.mixers.attention import AttentionConfig
@@ -135,8 +136,10 @@ def test_positions_are_read(name):
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_every_seed_is_the_same_program(name):
-    """A compiled call is found again by its graph, so graphs of one config must be equal."""
-    one, two = (nnx.split(nnx.eval_shape(lambda: Decoder(make(scheme(name))[0], rngs=nnx.Rngs(seed))))[0] for seed in (0, 1))
+    """A compiled call is found again by its graph: equal for every seed, and for a config written down and read back."""
+    cfg = make(scheme(name))[0]
+    one, two = (nnx.split(nnx.eval_shape(lambda: Decoder(c, rngs=nnx.Rngs(seed))))[0]
+                for seed, c in enumerate((cfg, config.from_dict(config.to_dict(cfg)))))
     assert one == two and hash(one) == hash(two)
 
 

@@ -85,7 +85,8 @@ def test_gated_mlp_is_its_formula():
     assert_close(layer(jnp.asarray(X)), (gate / (1 + np.exp(-gate)) * up @ weight(layer.down)).astype(np.float32))
 
 
-@pytest.mark.parametrize("cfg, d_model, width", [(Mlp(), 64, 256), (Mlp(10), 64, 10), (GatedMlp(), 64, 176), (GatedMlp(), 96, 256), (GatedMlp(10), 64, 10)])
+@pytest.mark.parametrize("cfg, d_model, width", [(Mlp(), 64, 256), (Mlp(10), 64, 10), (GatedMlp(), 64, 176), (GatedMlp(), 96, 256),
+                                                 (GatedMlp(10), 64, 10)])
 def test_feed_forward_width(cfg, d_model, width):
     layer = nnx.eval_shape(lambda: cfg.build(d_model, gain=1.0, rngs=nnx.Rngs(0)))
     assert layer.up.kernel.shape == (d_model, width) and layer.down.kernel.shape == (width, d_model)
@@ -108,10 +109,12 @@ def test_gain_scales_what_a_feed_forward_adds(name):
 def test_every_field_of_a_feed_forward_changes_something(name):
     changes = dict(width=10)
     cfg = FEED_FORWARDS[name]()
-    assert set(changes) == {f.name for f in dataclasses.fields(cfg)}, "a new field needs a change here that shows in the output"
+    assert set(changes) == {f.name for f in dataclasses.fields(cfg)}, "a new field needs a change here that shows in the layer"
+
+    def shapes(cfg):
+        return jax.tree.map(jnp.shape, nnx.state(nnx.eval_shape(lambda: build(cfg))))
     for field, value in changes.items():
-        shapes = [jax.tree.map(jnp.shape, nnx.state(nnx.eval_shape(lambda: build(c)))) for c in (cfg, dataclasses.replace(cfg, **{field: value}))]
-        assert shapes[0] != shapes[1]
+        assert shapes(dataclasses.replace(cfg, **{field: value})) != shapes(cfg)
 
 
 @pytest.mark.parametrize("name", FEED_FORWARDS)

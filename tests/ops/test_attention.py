@@ -74,12 +74,12 @@ def test_golden_row(attend):
 
 
 def test_attention_weights_are_what_attend_uses():
-    x = inputs(6, 6, 2)
-    w = attention_weights(x["q"], x["k"], mask=causal(), weights=LogN(4.0))
+    x, kwargs = inputs(6, 6, 2), dict(mask=causal(), weights=LogN(4.0))
+    w, out = quick(lambda x: (attention_weights(x["q"], x["k"], **kwargs), attend(**x, **kwargs)))(x)
     assert w.shape == (B, H, 6, 6) and w.dtype == jnp.float32
-    assert_close(jnp.einsum("bhts,bshv->bthv", w, jnp.repeat(x["v"], 2, 2)), attend(**x, mask=causal(), weights=LogN(4.0)))
     np.testing.assert_allclose(np.asarray(w).sum(-1), 1.0, rtol=1e-6)
     assert not np.triu(np.asarray(w), 1).any()
+    assert_close(out, np.einsum("bhts,bshv->bthv", w, np.repeat(x["v"], 2, 2)))
 
 
 # ---------------------------------------------------------------------------------------------------- chunked = dense
@@ -158,7 +158,8 @@ def problem(mask, bias, weights, shape, G, soft_cap=None, blocks=(512, 512), dty
     parameters = dict(inputs(*shape, G, dtype), bias=bias_parameters, tau=jnp.float32(0.3))
 
     def call(attend, p, **kwargs):
-        return attend(p["q"], p["k"], p["v"], mask=MASKS[mask](*shape), bias=make_bias(p["bias"]), weights=WEIGHTS[weights](p["tau"]), soft_cap=soft_cap, **kwargs)
+        return attend(p["q"], p["k"], p["v"], mask=MASKS[mask](*shape), bias=make_bias(p["bias"]), weights=WEIGHTS[weights](p["tau"]),
+                      soft_cap=soft_cap, **kwargs)
     return parameters, partial(call, attend), partial(call, attend_chunked, block_q=blocks[0], block_k=blocks[1])
 
 
@@ -177,7 +178,7 @@ def test_chunked_equals_dense(case):
     assert_close(got_grads, want_grads)
 
 
-@pytest.mark.parametrize("case", [CASES[0], CASES[13], CASES[26]], ids=lambda c: f"{c['bias']}-{c['weights']}")
+@pytest.mark.parametrize("case", [CASES[13], CASES[26]], ids=lambda c: f"{c['bias']}-{c['weights']}")
 def test_hidden_rows_give_zeros(case):
     """Output 0 and gradient 0, exactly, and nowhere a NaN."""
     p, dense, chunked = problem(**dict(case, shape=(40, 24), mask="rows", blocks=(16, 16)))
@@ -192,7 +193,8 @@ def test_hidden_rows_give_zeros(case):
 
 def test_rows_hidden_by_the_bias_give_zeros():
     """No mask at all: -inf for every key of one row, and of another row for one head only."""
-    x = dict(inputs(20, 20), bias=normal(B, H, 20, 20).at[:, :, 3].set(-jnp.inf).at[:, 1, 5].set(-jnp.inf))
+    x = dict(inputs(20, 20), bias=np.array(normal(B, H, 20, 20)))
+    x["bias"][:, :, 3] = x["bias"][:, 1, 5] = -np.inf
     forms = (attend, partial(attend_chunked, block_q=8, block_k=8))
     for out, grads in quick(lambda x: [with_grads(lambda x: f(**x, weights=LogN(8.0)), x) for f in forms])(x):
         assert all(np.isfinite(g).all() for g in jax.tree.leaves((out, grads)))
@@ -203,8 +205,7 @@ def test_rows_hidden_by_the_bias_give_zeros():
 
 @pytest.mark.parametrize("case", [
     dict(mask="causal", bias="alibi", weights="log_n", shape=(65, 65), G=2, blocks=(16, 32)),
-    dict(mask="lambda", bias="per head", weights="softmax", shape=(40, 100), G=1, soft_cap=2.0, blocks=(64, 16)),
-    dict(mask="rows", bias="none", weights="tempered", shape=(63, 63), G=4),
+    dict(mask="rows", bias="per head", weights="tempered", shape=(40, 100), G=1, soft_cap=2.0, blocks=(64, 128)),
 ], ids=lambda c: c["mask"])
 def test_chunked_equals_dense_in_bfloat16(case):
     dtypes = partial(jax.tree.map, lambda x: x.dtype)
@@ -236,10 +237,11 @@ def test_not_a_number_is_not_lost():
     x = inputs(40, 40)
     forms = attend, partial(attend_chunked, block_q=8, block_k=8)
     outs = quick(lambda x: [f(**x, mask=causal()) for f in forms])
-    for out in outs(dict(x, k=x["k"].at[:, 20].set(jnp.nan))):
+    spoilt = {name: np.where(np.arange(40)[:, None, None] == 20, np.float32(np.nan), x[name]) for name in "kv"}
+    for out in outs(dict(x, k=spoilt["k"])):
         np.testing.assert_array_equal(np.isnan(out).all((0, 2, 3)), np.arange(40) >= 20)
         assert np.isfinite(np.asarray(out)[:, :20]).all()
-    dense, chunked = outs(dict(x, v=x["v"].at[:, 20].set(jnp.nan)))
+    dense, chunked = outs(dict(x, v=spoilt["v"]))
     assert np.isnan(dense[:, 20:]).all() and np.isnan(chunked[:, 20:]).all() and np.isfinite(chunked[:, :16]).all()
 
 
@@ -309,8 +311,16 @@ def test_values_do_not_recompile():
     (dict(bias=(H, 5, 10)), r"bias \(4, 5, 10\) does not fit"),
     (dict(bias=(3, 5, 9)), r"bias \(3, 5, 9\) does not fit"),
     (dict(bias=(1, B, H, 5, 9)), r"bias \(1, 2, 4, 5, 9\) does not fit"),
+    (dict(mask=np.tril(np.ones((5, 9), bool))), "mask is a value of lcref.ops.masks .* not ndarray"),
+    (dict(k=(B, 0, H, K), v=(B, 0, H, V)), "no keys at all"),
 ])
-def test_wrong_shapes(attend, change, words):
+def test_wrong_input(attend, change, words):
     x = dict(q=(B, 5, H, K), k=(B, 9, H, K), v=(B, 9, H, V)) | change
     with pytest.raises(ValueError, match=words):
         attend(**{name: jnp.zeros(a) if isinstance(a, tuple) else a for name, a in x.items()})
+
+
+@pytest.mark.parametrize("blocks", [dict(block_q=0), dict(block_k=-1)])
+def test_tiles_hold_something(blocks):
+    with pytest.raises(ValueError, match="at least one query and one key, got block_q="):
+        attend_chunked(**inputs(5, 5), **blocks)

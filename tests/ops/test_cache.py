@@ -20,7 +20,7 @@ def strict():
 
 
 def normal(*shape, seed=0):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)             # numpy: a slice of it compiles nothing
 
 
 k, v = normal(B, T, G, K, seed=1), normal(B, T, G, V, seed=2)
@@ -44,8 +44,8 @@ def test_full_cache_holds_every_token_at_its_slot(split, length):
         k_all, v_all, slots, cache = extend(cache, k[:, now], v[:, now])
         assert cache.cursor == now.stop and k_all.shape == (B, length, G, K) and v_all.shape == (B, length, G, V)
         np.testing.assert_array_equal(slots, np.arange(length))
-        np.testing.assert_array_equal(k_all[:, :now.stop], k[:, :now.stop])
-        np.testing.assert_array_equal(v_all[:, :now.stop], v[:, :now.stop])
+        np.testing.assert_array_equal(np.asarray(k_all)[:, :now.stop], k[:, :now.stop])
+        np.testing.assert_array_equal(np.asarray(v_all)[:, :now.stop], v[:, :now.stop])
 
 
 @pytest.mark.parametrize("split", SPLITS, ids=repr)
@@ -61,8 +61,8 @@ def test_ring_cache_holds_the_sinks_and_the_window(split, size):
         assert k_all.shape[1] == len(slots) <= wide + first + now.stop - now.start
         assert len(set(slots[held])) == held.sum() and set(slots[held]) <= set(range(now.stop))
         assert set(range(min(first, now.stop))) | set(range(max(0, now.start - wide + 1), now.stop)) <= set(slots[held])
-        np.testing.assert_array_equal(k_all[:, held], k[:, slots[held]])
-        np.testing.assert_array_equal(v_all[:, held], v[:, slots[held]])
+        np.testing.assert_array_equal(np.asarray(k_all)[:, held], k[:, slots[held]])
+        np.testing.assert_array_equal(np.asarray(v_all)[:, held], v[:, slots[held]])
         assert cache.cursor == now.stop and cache.k.shape == (B, wide + first, G, K)
 
 
@@ -72,8 +72,10 @@ def test_ring_memory_does_not_grow():
 
 
 MASK = causal() & (window(4) | sinks(2))
-CACHES = {"full": lambda dtype=jnp.float32: FullCache.create(B, T + 3, G, K, V, dtype), "ring": lambda dtype=jnp.float32: RingCache.create(B, 4, 2, G, K, V, dtype)}
+CACHES = {"full": lambda dtype=jnp.float32: FullCache.create(B, T + 3, G, K, V, dtype),
+          "ring": lambda dtype=jnp.float32: RingCache.create(B, 4, 2, G, K, V, dtype)}
 step = jax.jit(lambda q, k, v, slots, q_pos: attend(q, k, v, mask=MASK, weights=LogN(3.0), q_pos=q_pos, k_pos=slots))
+whole = jax.jit(lambda q, k, v: attend(q, k, v, mask=MASK, weights=LogN(3.0)))
 
 
 @pytest.mark.parametrize("split", [(12,), (1,) * 12, (5, 7), (5, 1, 1, 5)], ids=repr)
@@ -82,10 +84,10 @@ def test_attention_over_the_cache_equals_the_whole_pass(name, split):
     """With log-n weights, so that a slot too many or too few shows in every weight."""
     q, outs, cache = normal(B, T, 4, K, seed=3), [], CACHES[name]()
     for now in pieces(split):
-        q_pos = cache.cursor + np.arange(now.stop - now.start, dtype=np.int32)
+        q_pos = np.arange(now.start, now.stop, dtype=np.int32)
         *kv, cache = extend(cache, k[:, now], v[:, now])
         outs.append(step(q[:, now], *kv, q_pos))
-    assert_close(jnp.concatenate(outs, 1), attend(q, k, v, mask=MASK, weights=LogN(3.0)))
+    assert_close(np.concatenate(outs, 1), whole(q, k, v))
 
 
 @pytest.mark.parametrize("name", CACHES)
@@ -105,7 +107,7 @@ def test_storage_type(name):
     k_all, v_all, slots, cache = extend(CACHES[name](jnp.bfloat16), k, v)
     assert {x.dtype for x in (k_all, v_all, cache.k, cache.v)} == {jnp.dtype(jnp.bfloat16)} and cache.cursor.dtype == jnp.int32
     held = np.asarray(slots) < T
-    assert_close(k_all[:, held], k[:, np.asarray(slots)[held]], "bfloat16")
+    assert_close(np.asarray(k_all)[:, held], k[:, np.asarray(slots)[held]], "bfloat16")
 
 
 # ---------------------------------------------------------------------------------------------------- past the end
@@ -135,9 +137,10 @@ def test_more_tokens_than_the_cache_has_slots_raise_under_jit_too():
 
 
 @pytest.mark.parametrize("name", CACHES)
-@pytest.mark.parametrize("bad", [lambda k, v: (k[:1], v[:1]), lambda k, v: (k[:, :, :1], v[:, :, :1]), lambda k, v: (k[..., :2], v),
-                                 lambda k, v: (k, v[..., :2]), lambda k, v: (k[:, :3], v[:, :2])], ids=["batch", "heads", "k width", "v width", "tokens"])
+@pytest.mark.parametrize("bad", [
+    (k[:1, :4], v[:1, :4]), (k[:, :4, :1], v[:, :4, :1]), (k[:, :4, :, :2], v[:, :4]), (k[:, :4], v[:, :4, :, :2]), (k[:, :4], v[:, :3]),
+], ids=["batch", "heads", "k width", "v width", "tokens"])
 def test_tokens_of_another_shape_are_refused(name, bad):
     """A slice update would write a part of a row and say nothing."""
-    with pytest.raises(ValueError, match="cache of"):
-        CACHES[name]().extend(*bad(k[:, :4], v[:, :4]))
+    with pytest.raises(ValueError, match="do not fit a cache of"):
+        CACHES[name]().extend(*bad)

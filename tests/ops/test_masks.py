@@ -132,7 +132,7 @@ leaves = st.one_of(st.just(causal()), st.just(everything()), st.integers(1, N + 
                    st.integers(1, N + 1).map(prefix), st.tuples(ids, ids).map(lambda two: segments(*two)),
                    st.lists(ids, min_size=2, max_size=2).map(lambda rows: segments(rows, rows)))
 any_mask = st.recursive(leaves, lambda inner: st.one_of(
-    inner.map(lambda a: ~a), st.tuples(inner, inner).map(lambda two: two[0] & two[1]), st.tuples(inner, inner).map(lambda two: two[0] | two[1])), max_leaves=5)
+    inner.map(lambda a: ~a), st.builds(lambda a, b: a & b, inner, inner), st.builds(lambda a, b: a | b, inner, inner)), max_leaves=5)
 
 
 @settings(max_examples=25)

@@ -21,7 +21,7 @@ from lcref.nn.positions import Position
 from lcref.ops import masks
 from lcref.ops.attention import attention_weights
 from lcref.ops.cache import FullCache, RingCache
-from lcref.ops.positions import packed
+from lcref.ops.positions import packed, plain
 from lcref.ops.weights import Softmax, Weights
 
 
@@ -118,7 +118,7 @@ class Attention(nnx.Module):
         q, k, v = self.q(x).reshape(B, T, H, K), self.k(x).reshape(B, T, G, K), self.v(x).reshape(B, T, G, K)
         if self.cfg.qk_norm:
             q, k = self.q_norm(q), self.k_norm(k)
-        positions = jnp.arange(T)[None, :] if positions is None else jnp.asarray(positions)
+        positions = plain(T)[None, :] if positions is None else positions
         return self.position.rotate(q, positions, of="q"), self.position.rotate(k, positions, of="k"), v
 
     def merge(self, y):

@@ -1,0 +1,244 @@
+"""Evaluations: which tokens they score (with a scorer that only looks), then real models against greedy decoding and by hand."""
+import dataclasses
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+
+from lcref import evaluate
+from lcref.data.keyed import Keyed
+from lcref.data.text import Text
+from lcref.evaluate import EVALS, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, score, scored, wilson
+from lcref.generate import generate
+from lcref.nn.decoder import Decoder, DecoderConfig
+from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.positions import Learned, Randomized, Rope
+from lcref.tasks import Copy, CopyUnique, TaskSource, mixed
+from lcref.train import TrainConfig, train
+from tests.tolerances import assert_close
+
+W = 20
+
+
+class Numbers:
+    """Every token of every window is another number, so that what was scored can be read off."""
+    vocab = 10**6
+
+    def windows(self, seed, count, length, split="validation"):
+        assert split in ("validation", "test")
+        return 10_000 * (split == "test") + 1000 * seed + np.arange(count * (length + 1)).reshape(count, length + 1)
+
+    def questions(self, seed, count, distance, split="validation"):
+        rows = self.windows(seed, count, distance, split)
+        return rows, np.random.default_rng([seed, distance, split == "test"]).integers(0, 2, count)
+
+
+@pytest.fixture
+def looked(monkeypatch):
+    """What `score` was given; its nats are the targets themselves, and a target is right where it is odd."""
+    seen = []
+
+    def look(decoder, inputs, targets, seed=0):
+        seen.append((inputs, targets))
+        return targets.astype(float), targets % 2 == 1
+    monkeypatch.setattr(evaluate, "score", look)
+    return seen
+
+
+def test_context_loss_scores_the_same_tokens_at_every_length(looked):
+    ev = ContextLoss(lengths=(4, 7, 12), targets=3, windows=5)
+    losses = ev(None, Numbers())["context_loss"]
+    last = Numbers().windows(0, 5, 12)[:, -3:]
+    assert losses == {"4": last.mean(), "7": last.mean(), "12": last.mean()}
+    assert [inputs.shape for inputs, _ in looked] == [(5, 4), (5, 7), (5, 12)]
+    assert all((targets[:, -3:] == last).all() for _, targets in looked), "the context grows to the left"
+    assert all((inputs[:, 1:] == targets[:, :-1]).all() for inputs, targets in looked)
+
+
+def test_chunk_loss_covers_the_same_tokens_at_every_length(looked):
+    losses = ChunkLoss(lengths=(3, 4, 12), windows=5)(None, Numbers())["chunk_loss"]
+    every = Numbers().windows(0, 5, 12)[:, 1:]
+    assert losses == {"3": every.mean(), "4": every.mean(), "12": every.mean()}
+    assert [inputs.shape for inputs, _ in looked] == [(20, 3), (15, 4), (5, 12)]
+    assert all((np.sort(targets, axis=None) == every.ravel()).all() for _, targets in looked)
+    assert all((inputs[:, 1:] == targets[:, :-1]).all() for inputs, targets in looked)
+
+
+def test_loss_by_position_is_in_buckets(looked, monkeypatch):
+    monkeypatch.setattr(evaluate, "score", lambda decoder, x, y: (np.arange(x.shape[1]) + np.zeros((len(x), 1)), None))
+    assert ChunkLoss(lengths=(5, 10), windows=3).by_position(None, Numbers(), bucket=4) == {"0": 1.5, "4": 5.5, "8": 8.5}
+
+
+def test_key_recall_scores_the_answer_alone(looked):
+    rows, answers = Numbers().questions(1, 30, 8)
+    assert KeyRecall(distances=(8,), questions=30)(None, Numbers()) == {"key_recall": {"8": answers.mean()}}
+    assert (looked[0][0] == rows).all() and (looked[0][1][:, -1] == answers).all()
+
+
+def test_exact_match_wants_all_of_the_answer_and_nothing_else(looked):
+    """An answer is right where all its tokens are odd: of letters 16, 17 half are, and EOS = 3 always is."""
+    batch = mixed(Copy(2), np.random.default_rng([10_000, 3]), 200, np.full(200, 3), 12)
+    odd = (batch.targets % 2 == 1)[:, 4:7]
+    found = ExactMatch(lengths=(3, 5))(None, TaskSource(Copy(2), 1, 5))
+    assert found["exact_match"]["3"] == odd.all(1).mean() and 0.05 < odd.all(1).mean() < 0.25
+    assert found["token_accuracy"]["3"] == pytest.approx((odd.sum() + 200) / 800)
+    assert {inputs.shape for inputs, _ in looked} == {(200, 12)}, "every length in the width of the longest: one program"
+
+
+CHANGES = {
+    "exact_match": (TaskSource(Copy(2), 1, 5), dict(lengths=(2, 3), samples=100, seed=1)),
+    "context_loss": (Numbers(), dict(lengths=(8, 9), targets=3, windows=4, split="test", seed=1)),
+    "chunk_loss": (Numbers(), dict(lengths=(4, 16), windows=4, split="test", seed=1)),
+    "key_recall": (Numbers(), dict(distances=(4, 9), questions=30, split="test", seed=3)),
+}
+
+
+@pytest.mark.parametrize("name", EVALS)
+def test_every_field_of_an_evaluation_changes_something(name, looked):
+    base = {"exact_match": ExactMatch((2,)), "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
+            "key_recall": KeyRecall((4, 8), questions=50)}[name]
+    source, changes = CHANGES[name]
+    assert set(changes) == {f.name for f in dataclasses.fields(base)}, "a new field needs a change here that shows in the result"
+    for field, value in changes.items():
+        assert dataclasses.replace(base, **{field: value})(None, source) != base(None, source), field
+    assert base(None, source) == base(None, source)
+
+
+@pytest.mark.parametrize("make, words", [
+    (lambda: ContextLoss(lengths=(64, 256)), "targets=128: the shortest length is 64"),
+    (lambda: ContextLoss(lengths=(64,), targets=0), "targets=0"),
+    (lambda: ChunkLoss(lengths=(3, 8)), "length 3 does not divide the longest, 8"),
+    (lambda: ChunkLoss(lengths=(0, 8)), "length 0 does not divide"),
+])
+def test_lengths_that_would_score_different_tokens(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+@pytest.mark.parametrize("name, source, what", [("exact_match", Text(), "task"), ("context_loss", TaskSource(), "windows"),
+                                                ("chunk_loss", TaskSource(), "windows"), ("key_recall", Text(), "questions")])
+def test_an_evaluation_of_the_wrong_source(name, source, what):
+    for ask in (EVALS[name]().check, lambda source: EVALS[name]()(None, source)):
+        with pytest.raises(ValueError, match=f"{EVALS[name].__name__} reads source.{what}, which {type(source).__name__} does not have"):
+            ask(source)
+
+
+def test_problems_longer_than_the_task_can_pose():
+    with pytest.raises(ValueError, match="length 9 is too long"):
+        ExactMatch(lengths=(2, 9))(None, TaskSource(CopyUnique(alphabet=8), 1, 4))
+
+
+# -------------------------------------------------------------------------------------------------------------- real models
+
+@functools.cache
+def make(vocab=W, seed=0, **kwargs):
+    cfg = DecoderConfig(**dict(vocab=vocab, d_model=8, layers=1, mixer=AttentionConfig(heads=2), embed_std=1.0) | kwargs)
+    return Decoder(cfg, rngs=nnx.Rngs(seed))
+
+
+def rows(count, length, seed=0):
+    text = np.random.default_rng(seed).integers(0, W, (count, length + 1)).astype(np.int32)
+    return text[:, :-1], text[:, 1:]
+
+
+def test_score_is_cross_entropy_and_argmax():
+    inputs, targets = rows(7, 8)
+    nats, right = score(make(), inputs, targets)
+    logits = np.asarray(jax.jit(make())(inputs), np.float64)
+    want = np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, targets[..., None], -1)[..., 0]
+    assert_close(nats, want.astype(np.float32))
+    assert (right == (logits.argmax(-1) == targets)).all() and 0 < right.mean() < 0.5
+
+
+def test_score_in_batches_is_score_at_once(monkeypatch):
+    inputs, targets = rows(7, 8)
+    once = score(make(), inputs, targets)
+    monkeypatch.setattr(evaluate, "TOKENS", 24)                                 # three rows at a time, the last batch padded
+    assert_close(score(make(), inputs, targets), once)
+    monkeypatch.setattr(evaluate, "TOKENS", 1)
+    assert score(make(), inputs[:1], targets[:1])[0].shape == (1, 8), "a row longer than the budget is scored alone"
+
+
+def test_score_draws_randomized_ids_from_its_seed():
+    inputs, targets = rows(7, 8)
+    decoder = make(position=Randomized(Rope()))
+    one, again, other = (score(decoder, inputs, targets, seed=seed)[0] for seed in (1, 1, 2))
+    assert one.tobytes() == again.tobytes() and np.abs(one - other).max() > 1e-3
+
+
+def test_one_program_scores_every_seed():
+    inputs, targets = rows(7, 8)
+    score(make(), inputs, targets)
+    before = scored._cache_size()
+    assert np.abs(score(make(seed=1), inputs, targets)[0] - score(make(), inputs, targets)[0]).max() > 0.1
+    assert scored._cache_size() == before
+
+
+def test_rows_longer_than_a_learned_table_are_refused():
+    with pytest.raises(ValueError, match="learned position table.*length 4"):
+        score(make(position=Learned(4)), *rows(2, 5))
+
+
+def test_a_windowed_model_answers_nothing_beyond_its_reach():
+    """Two layers of window 3 reach back 2 + 2 tokens: what stands before cannot change the last token's loss by one bit."""
+    decoder, T = make(layers=2, mixer=AttentionConfig(heads=2, window=3)), 10
+    inputs, targets = (np.repeat(x, T + 1, axis=0) for x in rows(1, T))
+    inputs[np.arange(T), np.arange(T)] = (inputs[0] + 1) % W                    # row t differs at t, the last row nowhere
+    last = score(decoder, inputs, targets)[0][:, -1]
+    assert (last[:T - 5] == last[T]).all() and (np.abs(last[T - 5:T] - last[T]) > 1e-4).all()
+
+
+@functools.cache
+def half_trained():
+    """Right about every other problem of 2 and of 3 letters."""
+    source = TaskSource(Copy(alphabet=2), 1, 3)
+    model = DecoderConfig(vocab=source.vocab, d_model=16, layers=1, mixer=AttentionConfig(heads=2))
+    return train(model, source, TrainConfig(steps=60, batch=32, learning_rate=1e-2, warmup=10, steps_per_call=20), [0])[0].decoder, source
+
+
+@pytest.mark.parametrize("length", [2, 3])
+def test_exact_match_is_greedy_decoding(length):
+    decoder, source = half_trained()
+    found = ExactMatch(lengths=(2, 3), samples=150)(decoder, source)
+    batch = source.task.sample(np.random.default_rng([10_000, length]), 150, length)
+    prompt, answer = batch.inputs[:, :length + 2], batch.targets[:, length + 1:]
+    written = np.asarray(generate(decoder, prompt, length + 1, temperature=0))
+    assert found["exact_match"][str(length)] == (written == answer).all(1).mean()
+    assert 0.1 < found["exact_match"][str(length)] < 0.98, "a model that is always right, or never, would show nothing"
+    assert found["token_accuracy"][str(length)] > found["exact_match"][str(length)]
+
+
+def test_padding_to_the_longest_changes_nothing():
+    decoder, source = half_trained()
+    narrow, wide = ExactMatch(lengths=(2,), samples=150), ExactMatch(lengths=(2, 6), samples=150)
+    for metric, values in wide(decoder, source).items():
+        assert values["2"] == narrow(decoder, source)[metric]["2"]
+
+
+def test_evaluations_of_real_text():
+    source = Keyed(Text(length=16), keys=2)
+    decoder = make(vocab=source.vocab, embed_std=0.02)
+    loss = ContextLoss(lengths=(8, 24), targets=8, windows=4)(decoder, source)["context_loss"]
+    assert list(loss) == ["8", "24"] and all(abs(value - np.log(source.vocab)) < 1.5 for value in loss.values())
+    assert KeyRecall(distances=(7,), questions=4)(decoder, source)["key_recall"]["7"] in (0, 0.25, 0.5, 0.75, 1)
+
+
+# ------------------------------------------------------------------------------------------------------------------ wilson
+
+@pytest.mark.parametrize("right, samples, low, high", [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611),
+                                                       (1, 29, 0.0061, 0.1718)])
+def test_wilson_intervals_of_newcombe(right, samples, low, high):
+    """Newcombe 1998, Statistics in Medicine 17, table I, method 3."""
+    assert wilson(right / samples, samples) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(1 - right / samples, samples) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_wilson_intervals_cover():
+    """95 % of the intervals hold the true share, also near 1 (on average over the shares; at a single one it swings by a few percent)."""
+    rng, covered = np.random.default_rng(0), []
+    for share in np.linspace(0.02, 0.98, 40):
+        low, high = wilson(rng.binomial(50, share, 2000) / 50, 50)
+        covered.append(((low <= share) & (share <= high)).mean())
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.01) and min(covered) > 0.85
