@@ -18,8 +18,8 @@ NEAR = AttentionConfig(heads=2, window=3, sinks=1)
 
 
 @functools.cache
-def make(position=Rope(), pattern=None):
-    cfg = DecoderConfig(vocab=W, d_model=8, layers=2, mixer=AttentionConfig(heads=2), pattern=pattern, position=position, embed_std=1.0)
+def make(position=Rope(), pattern=(AttentionConfig(heads=2),)):
+    cfg = DecoderConfig(vocab=W, d_model=8, layers=len(pattern), pattern=pattern, position=position, embed_std=1.0)
     return Decoder(cfg, rngs=nnx.Rngs(3))
 
 
@@ -73,7 +73,7 @@ def test_a_low_temperature_is_greedy():
 
 # -------------------------------------------------------------------------------------------------------------- generation
 
-@pytest.mark.parametrize("position, pattern", [(Rope(), (NEAR, AttentionConfig(heads=2))), (Learned(8), None)],
+@pytest.mark.parametrize("position, pattern", [(Rope(), (NEAR, AttentionConfig(heads=2))), (Learned(8), (AttentionConfig(heads=2),))],
                          ids=["ring and full cache", "to a table's end"])
 def test_greedy_is_the_argmax_of_the_whole_pass(position, pattern):
     decoder = make(position, pattern)

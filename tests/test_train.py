@@ -419,8 +419,8 @@ def test_what_was_trained_can_be_loaded(tmp_path):
 
     with pytest.raises(FileNotFoundError, match="no checkpoint in .*nowhere"):
         load(tmp_path / "nowhere", MODEL)
-    narrow, tied = dataclasses.replace(MODEL, feed_forward=Mlp(8)), dataclasses.replace(MODEL, tie_embeddings=True)
-    for folder, model, index in (("one", narrow, None), ("one", tied, None), ("two", MODEL, None), ("one", MODEL, 0)):
+    deeper, tied = dataclasses.replace(MODEL, layers=2), dataclasses.replace(MODEL, tie_embeddings=True)
+    for folder, model, index in (("one", deeper, None), ("one", tied, None), ("two", MODEL, None), ("one", MODEL, 0)):
         with pytest.raises(ValueError, match=f"parameters in .*{folder} are not those of this model"):
             load(tmp_path / folder, model, index)
     for index in (2, -1):

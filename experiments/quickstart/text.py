@@ -29,7 +29,7 @@ DATA = Keyed(Text(corpus="stdlib", length=256), keys=10)
 CPU = Run(
     model=DecoderConfig(vocab=DATA.vocab, d_model=128, layers=3, mixer=AttentionConfig(heads=4)),
     data=DATA,
-    train=TrainConfig(steps=250, batch=16, learning_rate=2e-3, warmup=50, steps_per_call=25),
+    train=TrainConfig(steps=300, batch=16, learning_rate=2e-3, warmup=50, steps_per_call=25),
     evals=(ContextLoss(), KeyRecall((32, 64, 128, 240, 512, 1024))),
 )
 RUNS = {
