@@ -17,7 +17,7 @@ import sys
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
@@ -35,22 +35,27 @@ class Run:
     out: Path = Path("runs")  # where results, figures and checkpoints go
     settings: Settings = ()  # change every run: model.layers=4 data.task=reverse (`lcref show experiment NAME` lists the keys)
     only: Annotated[str | None, arg(metavar="RUN,RUN")] = None  # some of the runs
-    jobs: Annotated[int, arg(metavar="N")] = 1  # how many runs at a time
-    together: bool = False  # train the seeds of a run in one program
+    jobs: Annotated[int, arg(metavar="N")] = 2  # how many runs at a time: two small models keep two cores busier than one does
+    together: Literal["auto", "yes", "no"] = "auto"  # train the seeds of a run in one program; auto: not on a CPU, which they keep busy singly
 
     def __call__(self):
+        import jax
+
         from lcref import compilation
         from lcref.experiment import load, run_all
         from lcref.progress import Bars, Log
 
         chosen, console = load(self.name), terminal()
         compilation.keep()
+        together = self.together == "yes" or self.together == "auto" and jax.default_backend() != "cpu"
         for experiment in chosen:
             title = f"{experiment.name} ({self.size})"
             watch = (Bars(console, title, experiment.figures) if console.is_terminal else Log(title, experiment.figures))
+            # The figure is there with the first finished run, and redrawn with each one after it.
+            watch.after = lambda experiment=experiment: figure(experiment, results_file(experiment, self.size, self.out))
             with watch:
                 run_all(experiment, self.size, self.seeds, self.out, overrides=[s for group in self.settings for s in group],
-                        only=self.only.split(",") if self.only else (), jobs=self.jobs, together=self.together, watch=watch)
+                        only=self.only.split(",") if self.only else (), jobs=self.jobs, together=together, watch=watch)
             draw(experiment, self.size, self.out, console)
 
 
@@ -277,23 +282,45 @@ def complain(text: str, code: int) -> int:
     return code
 
 
-def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
-    """Table and figure of an experiment's results file, over the committed ones where there are any."""
-    from lcref import plotting, report, results
+def results_file(experiment, size: str, out: Path) -> Path:
+    return Path(out) / f"{experiment.name}.{size}.jsonl"
+
+
+def lines_of(experiment, path: Path) -> list[dict]:
+    """A results file's current lines, in the order in which the experiment declares its runs (others last)."""
+    from lcref import results
+
+    names = [name for runs in experiment.runs.values() for name in runs]
+    return sorted(results.current(results.read(path)), key=lambda line: names.index(line["run"]) if line["run"] in names else len(names))
+
+
+def figure(experiment, path: Path) -> Path | None:
+    """Draw a results file, over the committed one of the same name where there is one; None for an experiment without figures."""
+    from lcref import plotting
     from lcref.experiment import shipped
 
-    path = path or Path(out) / f"{experiment.name}.{size}.jsonl"
-    lines = results.current(results.read(path))
+    if not experiment.figures:
+        return None
+    committed = shipped("results") / experiment.name if shipped("results") else None
+    committed = committed and committed.with_name(path.name)
+    apart = committed and committed.is_file() and committed.resolve() != path.resolve()
+    return plotting.curves(lines_of(experiment, path), experiment.figures, path.with_suffix(".png"),
+                           lines_of(experiment, committed) if apart else ())
+
+
+def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
+    """Table and figure of an experiment's results file."""
+    from lcref import report
+
+    path = path or results_file(experiment, size, out)
+    lines = lines_of(experiment, path)
     if not lines:
         raise ValueError(f"{path} holds no results lines")
-    for figure in experiment.figures:
-        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
-        console.print(report.table(lines, figure, console.width), highlight=False, markup=False)
-    committed = shipped("results") / f"{experiment.name}.{size}.jsonl" if shipped("results") else None
-    apart = committed and committed.is_file() and committed.resolve() != path.resolve()
+    for declared in experiment.figures:
+        console.print(f"\n{declared.title}", style="bold", highlight=False, markup=False)
+        console.print(report.table(lines, declared, console.width), highlight=False, markup=False)
     console.print()
-    if experiment.figures:
-        drawn = plotting.curves(lines, experiment.figures, path.with_suffix(".png"), results.current(results.read(committed)) if apart else ())
+    if drawn := figure(experiment, path):
         print(f"figure   {drawn}")
     print(f"results  {path}  ({len(lines)} lines)", flush=True)
 

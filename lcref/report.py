@@ -73,6 +73,20 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
     return f"{text}\n* the column's best" if "*" in text else text
 
 
+def markdown(lines: list[dict], figure) -> str:
+    """The same as a Markdown table: median, and (lowest to highest seed) where they differ."""
+    found = summary(lines, figure.metric)
+    names = slices(found)
+
+    def cell(point):
+        if point is None:
+            return ""
+        low, middle, high = (f"{round(value, 2) + 0.0:.2f}" for value in point[:3])
+        return middle if low == high else f"{middle} ({low} to {high})"
+    rows = [[figure.x_label, *names], ["---"] * (1 + len(names)), *([f"`{run}`", *(cell(points.get(name)) for name in names)] for run, points in found.items())]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def _best(found, name: str, lower: bool) -> float | None:
     """The best median of a column, rounded as it is shown; None where all are the same."""
     medians = {round(points[name].median, 2) for points in found.values() if name in points}

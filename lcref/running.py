@@ -38,6 +38,9 @@ class Watch:
 
     def stopping(self): ...
 
+    def after(self):
+        """Called between runs, from the thread that called run_all: the results file holds one more line."""
+
 
 @dataclass(frozen=True)
 class Job:
@@ -198,6 +201,7 @@ def work(jobs_waiting: list[Job], jobs: int, watch: Watch) -> None:
                     job = waiting.pop(future)
                     try:
                         future.result()
+                        watch.after()
                     except Stopped:
                         pass
                     except NonFiniteLoss as error:

@@ -9,6 +9,9 @@ import pytest
 from lcref import checkpoint
 from tests.tolerances import assert_close
 
+# orbax reads arrays side by side, and when one fails it forgets the others
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
 TREE = dict(params={"blocks.0.k": np.arange(6, dtype=np.float32).reshape(2, 3), "scale": jnp.float32(0.1)},
             opt={"count": jnp.int32(7), "tiny": np.float32([1e-38, np.nextafter(np.float32(1), np.float32(2))])},
             seconds=1.25, loss=np.array([0.5, 0.25]))
@@ -90,7 +93,6 @@ def nothing_inside(path):
 
 @pytest.mark.parametrize("damage", [empty, garbage, no_arrays, nothing_inside], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("like", [TREE, None], ids=["like a tree", "as it lies there"])
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")     # orbax reads arrays side by side and forgets the others
 def test_a_damaged_checkpoint_is_one_line_that_names_it(folder, damage, like, monkeypatch):
     monkeypatch.setattr(logging.getLogger("asyncio"), "disabled", True)
     damage(checkpoint.path(folder, 400))

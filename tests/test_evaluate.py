@@ -74,7 +74,8 @@ def test_loss_by_position_is_in_buckets(looked, monkeypatch):
 def test_key_recall_scores_the_answer_alone(looked):
     rows, answers = Numbers().questions(1, 30, 8)
     assert KeyRecall(distances=(8,), questions=30)(None, Numbers()) == {"key_recall": {"8": answers.mean()}}
-    assert (looked[0][0] == rows).all() and (looked[0][1][:, -1] == answers).all()
+    (inputs, targets), = looked
+    assert (inputs[:, :9] == rows).all() and (targets[:, 8] == answers).all()
 
 
 def test_exact_match_wants_all_of_the_answer_and_nothing_else(looked):

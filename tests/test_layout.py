@@ -39,7 +39,7 @@ RULES = {
     "progress": ({"report", "running"}, {"rich"}),
     "catalogue": (HARNESS, {"numpy"}),
     "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
-    "cli": ({"*"}, {"tyro", "rich"}),
+    "cli": ({"*"}, {"tyro", "rich", "jax"}),
 }
 ADAPTERS = {"data/tfds_text.py": {"tensorflow_datasets", "array_record", "importlib_resources", "etils"}}  # the one door to TFDS
 HEAVY = {"jax", "flax", "optax", "matplotlib", "orbax", "tensorflow_datasets", "torch"}

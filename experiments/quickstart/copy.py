@@ -34,7 +34,10 @@ RUNS = {
     "cpu": runs(CPU),
 }
 SEEDS = 3
-PAPER = {}
-CLAIMS = ()
+PAPER = {"hard_alibi": "near-perfect to 1000 letters after training to 50 (arXiv 2402.01032, 160M parameters); rope, nope, alibi decay at once"}
+CLAIMS = (
+    dict(statement="Hard-ALiBi copies strings far longer than any in training; RoPE, NoPE and ALiBi do not (arXiv 2402.01032)",
+         measure="median exact match: hard_alibi >= 0.80 at 50 letters, every other scheme <= 0.05 from 40 letters on; all >= 0.99 at 10 and 20"),
+)
 FIGURES = (Figure("exact_match", title="Copying strings longer than any seen in training", x_label="letters to copy",
                   y_label="copied without an error", trained_to=20),)

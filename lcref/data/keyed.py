@@ -62,7 +62,7 @@ class Keyed:
             weights[i, second] = self.weight
         return batch | {"inputs": rows[:, :-1], "targets": rows[:, 1:], "weights": weights}
 
-    def questions(self, seed: int, count: int, distance: int, split: str = "validation", lead: int = 16) -> tuple[np.ndarray, np.ndarray]:
+    def questions(self, seed: int, count: int, distance: int, split: str = "validation", lead: int = 15) -> tuple[np.ndarray, np.ndarray]:
         """(rows int32 [count, lead + distance + 1], answers int32 [count]): `lead` bytes, a key, text, ASK, the question `distance` after the key."""
         rng = np.random.default_rng([seed, distance])
         rows = self.windows(rng, count, lead + distance, split=split).copy()

@@ -45,9 +45,9 @@ def test_every_distance_is_trained():
 
 def test_questions_are_at_their_distance():
     rows, answers = KEYED.questions(seed=3, count=20, distance=100)
-    assert rows.shape == (20, 117) and (rows[:, -1] == KEYED.ask).all()
+    assert rows.shape == (20, 116) and (rows[:, -1] == KEYED.ask).all()
     np.testing.assert_array_equal(rows[:, -101], answers)
-    assert (np.delete(rows, [16, 116], axis=1) <= 256).all() and len(set(answers.tolist())) > 1
+    assert (np.delete(rows, [15, 115], axis=1) <= 256).all() and len(set(answers.tolist())) > 1
     again, _ = KEYED.questions(seed=3, count=20, distance=100)
     np.testing.assert_array_equal(rows, again)
     assert (rows != KEYED.questions(seed=4, count=20, distance=100)[0]).any()

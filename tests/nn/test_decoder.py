@@ -1,6 +1,7 @@
 """The decoder: one battery over POSITIONS on a model that mixes kinds of attention layers, then what the decoder itself promises.
 
-The battery runs op by op: nineteen schemes share their ops, and compiling a program for each would take far longer than running it.
+The battery compiles three programs for a scheme (a whole pass, pieces of 1 and of 4 tokens), and every test of it uses these. The
+other tests run op by op, on few shapes: each one more is another hundred small programs to compile.
 """
 import dataclasses
 import functools
@@ -25,8 +26,7 @@ from tests.tolerances import assert_close
 W, T = 11, 10
 FULL = AttentionConfig(heads=4, kv_heads=2)
 NEAR = AttentionConfig(heads=4, kv_heads=2, window=3, sinks=2)
-# Two kinds of layer: what one of them breaks, the logits show. (One shape of heads, of tokens and of pieces serves nearly all tests
-# here: every other shape is another hundred small programs to compile.)
+# Two kinds of layer: what one of them breaks, the logits show.
 MIXED = (dataclasses.replace(FULL, qk_norm=True, soft_cap=5.0, weights=Tempered(0.3)), dataclasses.replace(NEAR, weights=LogN(8.0)))
 TOKENS = np.random.default_rng(0).integers(0, W, (T, T)).astype(np.int32)
 # packed rows: documents of 1 + 9, 2 + 8, 3 + 7, 4 + 6 and 5 + 4 tokens (and one of padding), then five rows with one document each
@@ -44,21 +44,35 @@ def make(position, pattern=MIXED, **kwargs):
     return cfg, Decoder(cfg, rngs=nnx.Rngs(0))
 
 
-def scheme(name):
-    return made[name] if name in (made := scheme.__dict__) else made.setdefault(name, POSITIONS[name]())
+@functools.cache
+def programs(position):
+    """The whole pass and pieces of it as compiled functions; randomized schemes use their base's."""
+    _, decoder = make(position)
+    graph, params = nnx.split(decoder)
+    forward = quick(lambda params, tokens, positions, segments: nnx.merge(graph, params)(tokens, positions=positions, segments=segments))
+    pieces = {n: quick(lambda params, tokens, state: nnx.merge(graph, params).extend(tokens, state)) for n in (1, 4)}
+    return functools.partial(forward, params), lambda tokens, state: pieces[tokens.shape[1]](params, tokens, state)
 
 
-def ids(cfg, plain=None, length=T):
-    """Position ids of a pass: None (the decoder counts by itself) unless documents or a randomized scheme say otherwise."""
-    if not cfg.position.draws_ids:
-        return plain
-    return cfg.position.ids(jax.random.key(7), np.arange(length)[None, :] if plain is None else plain, length=length)
+def compiled(name):
+    scheme = POSITIONS[name]()
+    return programs(scheme.base if isinstance(scheme, Randomized) else scheme)
+
+
+def ids(scheme, plain=np.arange(T, dtype=np.int32)[None, :], length=T):
+    """The ids of a pass, for a scheme or the name of one: themselves unless the scheme draws them."""
+    scheme = POSITIONS[scheme]() if isinstance(scheme, str) else scheme
+    return np.asarray(scheme.ids(jax.random.key(7), plain, length=length))
+
+
+def forward(name, tokens=TOKENS, positions=None, segments=np.ones((T, T), np.int32)):
+    rows = np.broadcast_to(ids(name) if positions is None else positions, (T, T))
+    return np.asarray(compiled(name)[0](tokens, rows, segments))
 
 
 @functools.cache
 def whole(name):
-    cfg, decoder = make(scheme(name))
-    return np.asarray(decoder(TOKENS, positions=ids(cfg)))
+    return forward(name)
 
 
 def in_pieces(decoder, tokens, split, positions=None, length=None, extend=None):
@@ -77,67 +91,68 @@ def changed(a, b):
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_a_token_changes_no_earlier_logit(name):
-    cfg, decoder = make(scheme(name))
     rows = np.repeat(TOKENS[:1], T, axis=0)
     rows[np.arange(T), np.arange(T)] = (rows[0] + 1) % W                       # row t differs from TOKENS[0] at t alone
-    logits = np.asarray(decoder(rows, positions=ids(cfg)))
+    logits = forward(name, rows)
     assert np.isfinite(logits).all()
     for t in range(T):
         assert_close(logits[t, :t], whole(name)[0, :t])
         assert changed(logits[t, t], whole(name)[0, t])
 
 
+@pytest.mark.parametrize("split", [(4, 1, 1, 4), (1,) * 6 + (4,)], ids=str)
 @pytest.mark.parametrize("name", POSITIONS)
-def test_decoding_token_by_token_is_the_whole_pass(name):
-    cfg, decoder = make(scheme(name))
-    assert_close(in_pieces(decoder, TOKENS, (1,) * T, ids(cfg)), whole(name))
+def test_extend_in_any_split_is_the_whole_pass(name, split):
+    _, decoder = make(POSITIONS[name]())
+    assert_close(in_pieces(decoder, TOKENS, split, ids(name), extend=compiled(name)[1]), whole(name))
 
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_packed_documents_are_separate_documents(name):
-    cfg, decoder = make(scheme(name))
-    packed = np.asarray(decoder(TOKENS, positions=ids(cfg, WITHIN), segments=SEGMENTS))
+    packed = forward(name, positions=ids(name, WITHIN), segments=SEGMENTS)
     alone = np.zeros((len(DOCUMENTS), T), np.int32)                             # each document at the start of a row of its own
     for n, (row, begin, end) in enumerate(DOCUMENTS):
         alone[n, :end - begin] = TOKENS[row, begin:end]
-    separate = np.asarray(decoder(alone, positions=ids(cfg)))
+    separate = forward(name, alone)
     for n, (row, begin, end) in enumerate(DOCUMENTS):
         assert_close(packed[row, begin:end], separate[n, :end - begin])
     assert np.isfinite(packed).all(), "padding must not make NaN, even where nothing is scored"
-    assert changed(packed, decoder(TOKENS, positions=ids(cfg, WITHIN))), "without segments the documents see each other"
-
-
-@pytest.mark.parametrize("name", POSITIONS)
-def test_gradients_are_finite_and_reach_every_parameter(name):
-    cfg, decoder = make(scheme(name))
-    graph, params = nnx.split(decoder)
-
-    def loss(params):
-        logits = nnx.merge(graph, params)(TOKENS, positions=ids(cfg, WITHIN), segments=SEGMENTS)
-        return (optax.softmax_cross_entropy_with_integer_labels(logits, (TOKENS + 1) % W) * (SEGMENTS > 0)).mean()
-    for path, grad in jax.tree.leaves_with_path(jax.grad(loss)(params)):
-        assert np.isfinite(grad).all() and np.any(np.asarray(grad)), jax.tree_util.keystr(path)
-
-
-@pytest.mark.parametrize("name", ["learned", "rope", "alibi", "randomized_rope"])            # a hook each, and drawn ids
-def test_positions_may_be_given_with_or_without_a_batch(name):
-    cfg, decoder = make(scheme(name))
-    row = ids(cfg)
-    row = np.arange(T)[None, :] if row is None else row
-    for positions in (row, jnp.repeat(row, T, axis=0)):
-        assert_close(decoder(TOKENS, positions=positions), whole(name))
+    assert changed(packed, forward(name, positions=ids(name, WITHIN))), "without segments the documents see each other"
 
 
 @pytest.mark.parametrize("name", [name for name in POSITIONS if name != "nope"])
 def test_positions_are_read(name):
-    cfg, decoder = make(scheme(name))
-    assert changed(decoder(TOKENS, positions=ids(cfg, np.arange(T)[None, :] * 3, length=4 * T)), whole(name))
+    assert changed(forward(name, positions=ids(name, np.arange(T)[None, :] * 3, length=4 * T)), whole(name))
+
+
+@pytest.mark.parametrize("name", ["learned", "alibi", "randomized_rope"])       # a hook each
+def test_op_by_op_and_without_a_batch_of_positions(name):
+    cfg, decoder = make(POSITIONS[name]())
+    assert_close(decoder(TOKENS, positions=ids(name)), whole(name))
+    if not cfg.position.draws_ids:
+        assert_close(decoder(TOKENS), whole(name))
+    assert_close(in_pieces(decoder, TOKENS, (1,) * T, ids(name) if cfg.position.draws_ids else None), whole(name))
+
+
+def test_gradients_are_finite_and_reach_every_parameter():
+    """One model whose layers have a scheme each, on packed rows with padding."""
+    own = [POSITIONS[name]() for name in POSITIONS if not name.startswith("randomized") and name not in ("sinusoidal", "learned")]
+    _, decoder = make(Learned(T), tuple(dataclasses.replace(MIXED[i % 2], position=position) for i, position in enumerate(own)))
+    graph, params = nnx.split(decoder)
+
+    def loss(params):
+        logits = nnx.merge(graph, params)(TOKENS, positions=WITHIN, segments=SEGMENTS)
+        return (optax.softmax_cross_entropy_with_integer_labels(logits, (TOKENS + 1) % W) * (SEGMENTS > 0)).mean()
+    grads = quick(jax.grad(loss))(params)
+    assert sum("position" in jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(grads)) == 1 + 1 + 2 + 2 + 6
+    for path, grad in jax.tree.leaves_with_path(grads):
+        assert np.isfinite(grad).all() and np.any(np.asarray(grad)), jax.tree_util.keystr(path)
 
 
 @pytest.mark.parametrize("name", POSITIONS)
 def test_every_seed_is_the_same_program(name):
     """A compiled call is found again by its graph: equal for every seed, and for a config written down and read back."""
-    cfg = make(scheme(name))[0]
+    cfg = make(POSITIONS[name]())[0]
     one, two = (nnx.split(nnx.eval_shape(lambda: Decoder(c, rngs=nnx.Rngs(seed))))[0]
                 for seed, c in enumerate((cfg, config.from_dict(config.to_dict(cfg)))))
     assert one == two and hash(one) == hash(two)
@@ -145,23 +160,19 @@ def test_every_seed_is_the_same_program(name):
 
 # ---------------------------------------------------------------------------------------------------------- under jit
 
-@pytest.mark.parametrize("name", ["learned", "xpos", "alibi", "t5", "randomized_rope"])
-def test_prefill_in_pieces_and_scanned_decoding_are_the_whole_pass(name):
-    cfg, decoder = make(scheme(name))
+def test_decoding_scanned_inside_jit():
+    _, decoder = make(Rope())
     graph, params = nnx.split(decoder)
 
     @quick
-    def decode(params, tokens, positions):
+    def decode(params, tokens):
         decoder = nnx.merge(graph, params)
-        first, state = decoder.extend(tokens[:, :2], decoder.init_state(T, T, positions))
-        second, state = decoder.extend(tokens[:, 2:7], state)                   # more than the window at once
 
         def step(state, token):
             logits, state = decoder.extend(token[:, None], state)
             return state, logits[:, 0]
-        _, rest = jax.lax.scan(step, state, tokens[:, 7:].T)
-        return jnp.concatenate([first, second, jnp.moveaxis(rest, 0, 1)], 1)
-    assert_close(decode(params, TOKENS, ids(cfg)), whole(name))
+        return jnp.moveaxis(jax.lax.scan(step, decoder.init_state(T, T), tokens.T)[1], 0, 1)
+    assert_close(decode(params, TOKENS), whole("rope"))
 
 
 def test_only_shapes_compile_again():
@@ -191,14 +202,14 @@ def test_a_state_without_ids_for_a_token_says_so():
     """Windowed attention remembers any number of tokens, the drawn ids end."""
     cfg, decoder = make(Randomized(), (NEAR,))
     with pytest.raises(ValueError, match="positions for 3 tokens, slot 3"):
-        in_pieces(decoder, TOKENS, (1,) * 4, ids(cfg, length=3), length=3)
+        in_pieces(decoder, TOKENS, (1,) * 4, ids(cfg.position, length=T)[:, :3], length=3)
 
 
 @pytest.mark.parametrize("position, mixer", [(Nope(), FULL), (Randomized(), NEAR), (Learned(8), NEAR)], ids=["cache", "ids", "table"])
 def test_inside_jit_an_overflow_is_nan(position, mixer):
-    cfg, decoder = make(position, (mixer,))
-    extend = jax.jit(lambda tokens, state: decoder.extend(tokens, state))
-    logits = in_pieces(decoder, TOKENS, (1,) * T, ids(cfg, length=8), length=8, extend=extend)
+    _, decoder = make(position, (mixer,))
+    positions = ids(position)[:, :8] if position.draws_ids else None
+    logits = in_pieces(decoder, TOKENS, (1,) * T, positions, length=8, extend=quick(lambda tokens, state: decoder.extend(tokens, state)))
     assert np.isfinite(logits[:, :8]).all() and np.isnan(logits[:, 8:]).all()
 
 
@@ -224,7 +235,7 @@ def test_a_learned_table_that_ends_within_a_stream_says_so():
 # --------------------------------------------------------------------------------------------------------------- capture
 
 def test_capture_shows_the_weights_and_changes_no_logit():
-    cfg, decoder = make(scheme("rope"))
+    _, decoder = make(Rope())
     logits, seen = decoder(TOKENS, capture=True)
     assert_close(logits, whole("rope"))
     assert set(seen) == {"embedding"} | {f"block{i}{what}" for i in range(2) for what in ("", "/weights")}
@@ -237,7 +248,7 @@ def test_capture_shows_the_weights_and_changes_no_logit():
 
 
 def test_capture_of_packed_rows():
-    cfg, decoder = make(scheme("rope"))
+    _, decoder = make(Rope())
     _, seen = decoder(TOKENS, positions=WITHIN, segments=SEGMENTS, capture=True)
     same = (SEGMENTS[:, :, None] == SEGMENTS[:, None, :]) & (SEGMENTS > 0)[:, :, None] & np.tri(T, dtype=bool)
     assert ((np.asarray(seen["block0/weights"]) > 0) == same[:, None]).all()

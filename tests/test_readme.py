@@ -1,0 +1,45 @@
+"""The README keeps its promises: its tables are the committed results, its Python runs, its commands exist, its files are there."""
+import re
+from pathlib import Path
+
+import pytest
+
+from lcref import report, results
+from lcref.experiment import load
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def block(name):
+    return README.split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
+
+
+@pytest.mark.parametrize("name", ["quickstart/copy", "quickstart/text"])
+def test_tables_are_the_committed_results(name):
+    (experiment,) = load(name)
+    order = list(experiment.runs["cpu"])
+    lines = sorted(results.current(results.read(ROOT / "results" / f"{name}.cpu.jsonl")), key=lambda line: order.index(line["run"]))
+    assert {line["run"] for line in lines} == set(order) and all(sum(line["run"] == run for line in lines) >= 3 for run in order)
+    for figure in experiment.figures:
+        assert report.markdown(lines, figure) in block("quickstart"), f"paste this:\n{report.markdown(lines, figure)}"
+
+
+def test_the_python_runs():
+    snippets = re.findall(r"```python\n(.*?)```", README, re.S)
+    assert snippets
+    for snippet in snippets:
+        exec(compile(snippet, "README.md", "exec"), {})
+
+
+def test_the_commands_exist():
+    from lcref import cli
+    commands = set(re.findall(r"^lcref (\w+)", README, re.M))
+    assert commands and commands <= {name.lower() for name in vars(cli)}
+    targets = set(re.findall(r"^make (\w+)", README, re.M))
+    assert targets and all(f"\n{target}:" in (ROOT / "Makefile").read_text() for target in targets)
+
+
+def test_the_files_are_there():
+    for path in set(re.findall(r"`((?:lcref|tests|experiments|benchmarks|results)/[\w/.]+\.\w+)`|\]\(((?!http)[\w/.]+)\)", README)):
+        assert (ROOT / (path[0] or path[1])).exists(), path
