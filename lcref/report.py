@@ -83,7 +83,8 @@ def markdown(lines: list[dict], figure) -> str:
             return ""
         low, middle, high = (f"{round(value, 2) + 0.0:.2f}" for value in point[:3])
         return middle if low == high else f"{middle} ({low} to {high})"
-    rows = [[figure.x_label, *names], ["---"] * (1 + len(names)), *([f"`{run}`", *(cell(points.get(name)) for name in names)] for run, points in found.items())]
+    body = [[f"`{run}`", *(cell(points.get(name)) for name in names)] for run, points in found.items()]
+    rows = [[figure.x_label, *names], ["---"] * (1 + len(names)), *body]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 

@@ -334,7 +334,7 @@ def tiled_backward(plan, tile_bias, saved, cotangents):
         def visit(state, j, masked):
             dq, dk, dv, d_factor, d_learned = state
             raw = product(rows[i], keys[j], 2, 1)
-            s, back = jax.vjp(lambda s, factor, learned: finish(plan, tile_bias, masked, s, factor, learned, where, i, j), raw, factor, learned)
+            s, back = jax.vjp(lambda *x: finish(plan, tile_bias, masked, *x, where, i, j), raw, factor, learned)
             p = jnp.exp(s - lse[i][..., None])
             ds = p * (product(d_out[i], values[j], 2, 2) - delta[i][..., None])
             dv = dv.at[j].add(product(p, d_out[i], 1, 1))
