@@ -67,7 +67,8 @@ def visible_keys(mask, q_pos, k_pos):
 
 def check(q, k, v, mask=None):
     if mask is not None and not isinstance(mask, masks.Mask):
-        raise ValueError(f"mask is a value of lcref.ops.masks such as causal() & window(n), not {type(mask).__name__}; give arrays as a bias of 0 and -inf")
+        raise ValueError(f"mask is a value of lcref.ops.masks such as causal() & window(n), not {type(mask).__name__}; "
+                         "give arrays as a bias of 0 and -inf")
     if q.ndim != 4 or k.ndim != 4 or v.ndim != 4:
         raise ValueError(f"attention takes q [B,T,H,K], k [B,S,G,K], v [B,S,G,V]; got ranks {q.ndim}, {k.ndim}, {v.ndim}")
     B, T, H, K = q.shape
