@@ -4,7 +4,8 @@
     scored   the text as ever, and K3 after ASK, `weight` times as much; not the arrival of key and question, which nothing announces
 
 Loss on text can stay flat in a model that forgets everything but the last few bytes. The key cannot be answered without looking back
-all the way, and one look is enough: a small model learns it in minutes, so that failing means the architecture cannot reach.
+all the way, and one look is enough, so that a small model can learn it in minutes. Not every seed does: a failure at distances that
+were trained says that the look was not learned; only past layers x (window - 1) does it say that the architecture cannot reach.
 """
 from __future__ import annotations
 
