@@ -36,8 +36,13 @@ install: $(VENV)/installed
 bench: $(VENV)/installed
 	@$(BIN)/lcref bench
 
+ifeq ($(wildcard notebooks/.),)
+notebooks:
+	@echo "lcref: there are no notebooks: this checkout has no folder notebooks/" >&2; exit 1
+else
 notebooks: $(VENV)/installed-notebooks
 	@$(BIN)/jupyter lab notebooks
+endif
 
 doctor: $(VENV)/installed
 	@$(BIN)/lcref doctor

@@ -35,7 +35,7 @@ def ours(layers, d_model, heads, feed_forward, T, B, vocab):
     state = [params, optimizer.init(params)]
 
     def run():
-        state[0], state[1], losses = call(graph, optimizer, cfg.position, *state, data, jax.random.key(0), jnp.int32(0))
+        state[0], state[1], losses, _ = call(graph, optimizer, cfg.position, *state, data, jax.random.key(0), jnp.int32(0))
         losses.block_until_ready()
     return {"lcref": run}
 

@@ -128,18 +128,24 @@ class Eval:
     """Measure a trained run again, at other lengths if wanted."""
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/copy.cpu/rope-s0
-    lengths: Annotated[str | None, arg(metavar="N,N,...")] = None  # instead of the lengths of the run's own evaluations
+    lengths: Annotated[str | None, arg(metavar="N,N,...")] = None  # instead of the evaluations' own lengths
+    evals: Annotated[str | None, arg(metavar="NAME,...")] = None  # position_loss, chunk_loss, ... instead of the run's own
     seed: Annotated[int | None, arg(metavar="N")] = None  # which, of seeds trained together
 
     def __call__(self):
         from lcref import compilation, config, finished, report, running
+        from lcref.evaluate import EVALS
         from lcref.experiment import Figure
 
+        chosen = [EVALS[config.legal(name.strip(), EVALS, "evaluation")]() for name in self.evals.split(",")] if self.evals else None
         compilation.keep()
         trained = finished.revive(self.folder, self.seed)
-        evals = trained.run.evals
+        evals = chosen or trained.run.evals
         if self.lengths:
-            evals = [config.override(ev, "lengths", self.lengths) for ev in evals if hasattr(ev, "lengths")]
+            fields = [next((field for field in ("lengths", "length") if hasattr(ev, field)), None) for ev in evals]
+            evals = [config.override(ev, field, self.lengths) for ev, field in zip(evals, fields) if field]
+            if not evals:
+                raise ValueError(f"--lengths {self.lengths}: no evaluation here is by length")
         running.check(dataclasses.replace(trained.run, evals=tuple(evals)))
         metrics = {}
         for ev in evals:
@@ -148,7 +154,9 @@ class Eval:
         name = f"{trained.name} seed {trained.seed}"
         print(f"{trained.experiment} ({trained.size}), {name}, step {trained.step} of {trained.run.train.steps}")
         for metric in metrics:
-            print("\n" + report.table([{"run": name, "metrics": metrics}], Figure(metric), columns()))
+            line = {"run": name, "metrics": metrics, "config": {"evals": config.to_dict(tuple(evals))}}
+            along = {"position_loss": "position", "key_recall": "distance"}.get(metric, "length")
+            print("\n" + report.table([line], Figure(metric, x_label=along), columns()))
 
 
 @dataclass(frozen=True)

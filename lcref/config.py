@@ -26,7 +26,11 @@ TABLES = {
     "mixer": "lcref.nn.mixers:MIXERS",
     "weights": "lcref.ops.weights:WEIGHTS",
     "feed_forward": "lcref.nn.layers:FEED_FORWARDS",
+    "norm": "lcref.nn.layers:NORMS",
+    "scaling": "lcref.ops.rope_scaling:SCALINGS",
 }
+# Fields that came later, and that a digest leaves out while they are None: what does not use them keeps the digest it had.
+OPTIONAL = {"Run": ("read", "start")}
 # Fields that hold a part of some kind under another name.
 FIELD_KINDS = {"pattern": "mixer", "base": "position"}
 
@@ -217,7 +221,8 @@ def digest_of(data) -> str:
     """`digest` of what `to_dict` wrote."""
     def short(data):
         if isinstance(data, dict):
-            return {name: value.rpartition(".")[2] if name == "type" else short(value) for name, value in data.items()}
+            absent = [name for name in OPTIONAL.get(str(data.get("type")).rpartition(".")[2], ()) if data.get(name) is None]
+            return {name: value.rpartition(".")[2] if name == "type" else short(value) for name, value in data.items() if name not in absent}
         return [short(value) for value in data] if isinstance(data, list) else data
 
     return hashlib.sha256(json.dumps(short(data), sort_keys=True).encode()).hexdigest()[:12]

@@ -1,10 +1,12 @@
 """Evaluation by length: the numbers every figure of this project is made of.
 
-An evaluation is a frozen dataclass; calling it with a decoder and a source gives {metric: {slice: value}}.
+An evaluation is a frozen dataclass; calling it with a decoder and a source gives {metric: {slice: value}}. `check(source)` refuses what it
+cannot measure, `width(source)` is the longest row it will read: both are asked before anything is trained.
 
     ExactMatch   a task's problems of many lengths: share solved entirely, share of answer tokens right
     ContextLoss  real text, strided: nats per byte on the SAME last bytes of each window, given more and more context before them
     ChunkLoss    real text, non-overlapping: mean nats per byte of whole chunks of each length
+    PositionLoss real text, one pass over long windows: nats per byte by position, in buckets
     KeyRecall    real text with a key in it: share of questions answered, by the distance from key to question
 
 Exact match is teacher-forced: for a deterministic answer greedy decoding is right iff every scored argmax of one parallel pass is.
@@ -20,6 +22,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from lcref.ops.positions import plain
 from lcref.tasks import mixed
 
 TOKENS = 2**15                                             # tokens per compiled forward pass: bounds memory
@@ -32,18 +35,24 @@ def scored(graph, state, inputs, targets, positions):
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets), jnp.argmax(logits, -1) == targets
 
 
-def score(decoder, inputs, targets, seed=0):
-    """`scored` over any number of rows, in equal batches (the last one padded), as numpy. Randomized position schemes draw ids from seed."""
+def score(decoder, inputs, targets, seed=0, real=None):
+    """`scored` over any number of rows, in equal batches (the last one padded), as numpy. Randomized position schemes draw ids from seed.
+
+    real: of the T tokens, how many are not padding (default: all). Where frequencies depend on how long a row is (dynamic NTK, CLEX), all
+    padding stands at the last real position: the longest position is what such a scheme takes for the length.
+    """
     graph, state = nnx.split(decoder)
     rows, T = inputs.shape
+    real = T if real is None else real
     batch = max(1, min(rows, TOKENS // T))
     scheme = decoder.cfg.position
+    clipped = np.minimum(plain(T), real - 1)[None, :] if real < T and any(each.late for each in decoder.rotating()) else None
     results = []
     for n, first in enumerate(range(0, rows, batch)):
         x, y = inputs[first:first + batch], targets[first:first + batch]
         short = batch - len(x)
         x, y = np.pad(x, ((0, short), (0, 0))), np.pad(y, ((0, short), (0, 0)))
-        ids = scheme.ids(jax.random.fold_in(jax.random.key(seed), n), jnp.arange(T)[None, :]) if scheme.draws_ids else None
+        ids = scheme.ids(jax.random.fold_in(jax.random.key(seed), n), jnp.arange(T)[None, :]) if scheme.draws_ids else clipped
         results.append([np.asarray(r)[:batch - short] for r in scored(graph, state, x, y, ids)])
     return tuple(np.concatenate(column) for column in zip(*results))
 
@@ -54,6 +63,11 @@ def needs(ev, source, what):
         raise ValueError(f"{type(ev).__name__} reads source.{what}, which {type(source).__name__} does not have")
 
 
+def window(ev, source, length):
+    """`length`, once the source has shown that it holds a window of it (ValueError)."""
+    return source.windows(ev.seed, 1, length, split=ev.split).shape[1] - 1
+
+
 @dataclass(frozen=True)
 class ExactMatch:
     lengths: tuple[int, ...] = (10, 20, 30, 40, 50)
@@ -62,16 +76,21 @@ class ExactMatch:
 
     def check(self, source):
         needs(self, source, "task")
+        for length in self.lengths:
+            source.task.check(length)
+
+    def width(self, source):
+        return max(map(source.task.width, self.lengths))
 
     def __call__(self, decoder, source):
-        """All lengths are padded to the longest, so one program is compiled. 95 % intervals: see `wilson`."""
+        """All lengths are padded to the longest, so one program is compiled. 95 % intervals: lcref/report.py."""
         self.check(source)
-        task, width = source.task, source.task.width(max(self.lengths))
+        task, width = source.task, self.width(source)
         metrics = {"exact_match": {}, "token_accuracy": {}}
         for length in self.lengths:
             rng = np.random.default_rng([self.seed, length])
             batch = mixed(task, rng, self.samples, np.full(self.samples, length), width)
-            _, right = score(decoder, batch.inputs, batch.targets, seed=length)
+            _, right = score(decoder, batch.inputs, batch.targets, seed=length, real=task.width(length))
             wanted = batch.weights > 0
             metrics["exact_match"][str(length)] = float((right | ~wanted).all(1).mean())
             metrics["token_accuracy"][str(length)] = float(right[wanted].mean())
@@ -92,6 +111,9 @@ class ContextLoss:
 
     def check(self, source):
         needs(self, source, "windows")
+
+    def width(self, source):
+        return window(self, source, max(self.lengths))
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -116,6 +138,9 @@ class ChunkLoss:
     def check(self, source):
         needs(self, source, "windows")
 
+    def width(self, source):
+        return window(self, source, max(self.lengths))
+
     def __call__(self, decoder, source):
         self.check(source)
         longest = max(self.lengths)
@@ -128,11 +153,33 @@ class ChunkLoss:
             losses[str(length)] = float(score(decoder, rows[:, :-1], rows[:, 1:])[0].mean())
         return {"chunk_loss": losses}
 
-    def by_position(self, decoder, source, bucket=64):
-        """Mean nats per byte of one pass over the longest windows, in buckets of positions: {first position: loss}."""
-        text = source.windows(self.seed, self.windows, max(self.lengths), split=self.split)
+
+@dataclass(frozen=True)
+class PositionLoss:
+    """Real text: mean nats per byte of one pass over windows of `length`, by position: one slice for each `bucket` of them, named by
+    its first. Where does a model break, and does it ever recover? Later positions have more context but also other bytes to predict:
+    compare schemes at a position, not one scheme's positions with each other (ContextLoss pairs the bytes for that)."""
+    length: int = 4096
+    bucket: int = 128
+    windows: int = 32
+    split: str = "validation"
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 1 <= self.bucket <= self.length:
+            raise ValueError(f"bucket={self.bucket} must be from 1 to length={self.length}")
+
+    def check(self, source):
+        needs(self, source, "windows")
+
+    def width(self, source):
+        return window(self, source, self.length)
+
+    def __call__(self, decoder, source):
+        self.check(source)
+        text = source.windows(self.seed, self.windows, self.length, split=self.split)
         nats = score(decoder, text[:, :-1], text[:, 1:])[0].mean(0)
-        return {str(i): float(nats[i:i + bucket].mean()) for i in range(0, len(nats), bucket)}
+        return {"position_loss": {str(i): float(nats[i:i + self.bucket].mean()) for i in range(0, self.length, self.bucket)}}
 
 
 @dataclass(frozen=True)
@@ -147,22 +194,22 @@ class KeyRecall:
     def check(self, source):
         needs(self, source, "questions")
 
+    def width(self, source):
+        return max(source.questions(self.seed, 1, distance, split=self.split)[0].shape[1] for distance in self.distances)
+
     def __call__(self, decoder, source):
+        """Rows are padded to few widths, so that few programs are compiled, but never past the positions that the scheme has."""
         self.check(source)
-        found = {}
+        schemes = [decoder.cfg.position, *(mixer.position for mixer in decoder.cfg.mixers() if getattr(mixer, "position", None))]
+        found, limit = {}, min([scheme.limit for scheme in schemes if scheme.limit is not None], default=np.inf)
         for distance in self.distances:
             rows, answers = source.questions(self.seed, self.questions, distance, split=self.split)
             targets = np.concatenate([rows[:, 1:], answers[:, None]], 1)
-            asked = rows.shape[1] - 1
-            after = ((0, 0), (0, -rows.shape[1] % 256))     # what comes after the question changes nothing; few widths, few programs
-            found[str(distance)] = float(score(decoder, np.pad(rows, after), np.pad(targets, after))[1][:, asked].mean())
+            T = rows.shape[1]
+            after = ((0, 0), (0, min(-T % 256, max(0, limit - T))))             # what comes after the question changes nothing
+            found[str(distance)] = float(score(decoder, np.pad(rows, after), np.pad(targets, after), real=T)[1][:, T - 1].mean())
         return {"key_recall": found}
 
 
-def wilson(share, samples, z=1.96):
-    """95 % interval of a share measured on `samples` independent trials (Wilson 1927): sound at 0 and 1, where the normal one is not."""
-    centre, half = share + z * z / (2 * samples), z * np.sqrt(share * (1 - share) / samples + z * z / (4 * samples**2))
-    return (centre - half) / (1 + z * z / samples), (centre + half) / (1 + z * z / samples)
-
-
-EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "key_recall": KeyRecall}
+EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "position_loss": PositionLoss,
+         "key_recall": KeyRecall}

@@ -9,8 +9,11 @@ An experiment file holds a docstring (the question, the paper, the expected minu
     run(Run(model, data, train, evals), "runs/mine.jsonl")         one run, one seed: train, evaluate, append a results line
     run_all(load("quickstart/copy")[0], "cpu", seeds=3)            all runs of a file (lcref/running.py)
 
-Differences between runs are `dataclasses.replace`, or `grid`, so that the difference is the ablation. This file imports nothing
-heavy: listing experiments must be quick.
+Differences between runs are `dataclasses.replace`, or `grid`, so that the difference is the ablation. Runs can share what is trained:
+    replace(base, read=replace(base.model, position=yarn))         base's parameters, read with other positions: nothing is trained
+    replace(base, model=wider, train=short, start=base)            training that begins with base's parameters
+What is equal in model, data, train and start is trained once a seed (lcref/training.py). This file imports nothing heavy: listing
+experiments must be quick.
 """
 
 import dataclasses
@@ -33,13 +36,25 @@ __all__ = ["Experiment", "Figure", "RESULTS", "Run", "Watch", "experiments", "gr
 
 @dataclass(frozen=True)
 class Run:
-    """One thing to train and measure. The type of each part chooses the implementation."""
+    """One thing to train and measure. The type of each part chooses the implementation.
+
+    read: the model in which the trained parameters are measured, all of them and no others: its positions and windows may differ.
+    start: a run whose trained parameters (same seed) this training begins with; of its data it goes on with the batches that come
+    next, with a learning rate and an optimiser of its own. New parameters keep their initial values (CLEX's). Only a start's training
+    counts: its evals and read are left out of the value that is kept here, and its seed is this run's.
+    """
 
     model: Any  # DecoderConfig
     data: Any  # a source: TaskSource, Text
     train: Any  # TrainConfig
     evals: tuple = ()  # what to measure afterwards
     seed: int = 0
+    read: Any = None  # DecoderConfig; None: model
+    start: Any = None  # Run; None: fresh parameters
+
+    def __post_init__(self):
+        if self.start is not None:
+            object.__setattr__(self, "start", dataclasses.replace(self.start, evals=(), read=None, seed=self.seed))
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class Figure:
     title: str = ""
     x_label: str = "length"
     y_label: str = ""
-    trained_to: float | None = None  # a dotted line: everything right of it was never trained on
+    trained_to: float | str | None = None  # a dotted line: everything right of it was never trained on. "data.max_length": each run's own
     log_x: bool = False
     lower_is_better: bool = False
 

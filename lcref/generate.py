@@ -6,7 +6,7 @@
     top_p                 the smallest set of tokens whose probabilities sum to at least p (nucleus sampling, arXiv 1904.09751)
 
 Filters apply in the order temperature, top_k, top_p. Greedy decoding of n tokens equals n argmaxes of the whole pass, because `extend`
-equals the whole pass.
+equals the whole pass. A program serves every temperature and every top_p: they are values; another top_k, length or batch is another program.
 """
 from functools import partial
 
@@ -16,18 +16,18 @@ import numpy as np
 from flax import nnx
 
 
-def filtered(logits, temperature=1.0, top_k=None, top_p=None):
-    """Logits [..., W] after temperature, top_k and top_p: -inf where a token may not be drawn.
-
-    Raises ValueError on a temperature below 0, top_k below 1 or above W, top_p outside (0, 1]. Ties with the k-th token stay.
-    """
-    W = logits.shape[-1]
-    if not temperature > 0:
-        raise ValueError(f"temperature must be positive here (0 means greedy decoding), got {temperature}")
-    if top_k is not None and not 1 <= top_k <= W:
-        raise ValueError(f"top_k must be between 1 and the vocabulary's {W}, got {top_k}")
+def check(vocab, temperature, top_k, top_p):
+    """ValueError on a temperature below 0, top_k below 1 or above the vocabulary, top_p outside (0, 1]."""
+    if not temperature >= 0:
+        raise ValueError(f"temperature must be positive, or 0 for greedy decoding, got {temperature}")
+    if top_k is not None and not 1 <= top_k <= vocab:
+        raise ValueError(f"top_k must be between 1 and the vocabulary's {vocab}, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
         raise ValueError(f"top_p must be in (0, 1], got {top_p}")
+
+
+def filtered(logits, temperature=1.0, top_k=None, top_p=None):
+    """Logits [..., W] after temperature > 0, top_k and top_p: -inf where a token may not be drawn. Ties with the k-th token stay."""
     logits = logits.astype(jnp.float32) / temperature
     if top_k is not None:
         logits = jnp.where(logits < jax.lax.top_k(logits, top_k)[0][..., -1:], -jnp.inf, logits)
@@ -40,13 +40,14 @@ def filtered(logits, temperature=1.0, top_k=None, top_p=None):
     return logits
 
 
-@partial(jax.jit, static_argnums=(0, 5, 6, 7, 8, 9))
-def run(graph, params, prompt, key, positions, tokens, length, temperature, top_k, top_p):
+@partial(jax.jit, static_argnames=("graph", "tokens", "length", "greedy", "top_k"))
+def run(graph, params, prompt, key, positions, temperature, top_p, *, tokens, length, greedy, top_k):
     decoder = nnx.merge(graph, params)
-    logits, state = decoder.extend(prompt, decoder.init_state(prompt.shape[0], length, positions))
+    x, state = decoder.read(prompt, decoder.init_state(prompt.shape[0], length, positions))
+    logits = decoder.logits(x[:, -1:])                                # those of a long prompt's other tokens would be gigabytes
 
     def choose(logits, key):
-        if temperature == 0:
+        if greedy:
             return jnp.argmax(logits, -1).astype(prompt.dtype)
         return jax.random.categorical(key, filtered(logits, temperature, top_k, top_p)).astype(prompt.dtype)
 
@@ -73,11 +74,14 @@ def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None
     prompt = jnp.asarray(prompt, jnp.int32)
     if tokens < 1:
         raise ValueError(f"tokens must be at least 1, got {tokens}")
-    filtered(jnp.zeros((decoder.cfg.vocab,)), 1.0 if temperature == 0 else temperature, top_k, top_p)      # checks the parameters
+    check(decoder.cfg.vocab, temperature, top_k, top_p)
     graph, params = nnx.split(decoder)
     length, scheme = prompt.shape[1] + tokens, decoder.cfg.position
     if scheme.limit is not None and length - 1 > scheme.limit:                              # the last token is written, not read
         raise ValueError(f"a prompt of {prompt.shape[1]} and {tokens} more tokens need {length - 1} positions, {scheme} ends at {scheme.limit}")
     key, draw = jax.random.split(jax.random.key(seed))
     positions = scheme.ids(draw, jnp.arange(length)[None, :]) if scheme.draws_ids else None
-    return run(graph, params, prompt, key, positions, tokens, length, temperature, top_k, top_p)
+    greedy = temperature == 0                  # nothing is drawn then, so nothing filters, and all greedy calls share one program
+    return run(graph, params, prompt, key, positions, None if greedy else jnp.float32(temperature),
+               None if greedy or top_p is None else jnp.float32(top_p), tokens=tokens, length=length, greedy=greedy,
+               top_k=None if greedy else top_k)

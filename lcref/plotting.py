@@ -1,12 +1,14 @@
 """Results lines as curves: one panel per Figure, one colour per run everywhere, the median over seeds inside its range.
 
+A band is the range over seeds. A thin bar is the 95 % interval of a share of so many problems, drawn where it is wider than the band
+(with one seed: everywhere), see lcref/report.py.
 Colours are those of Okabe and Ito, told apart with any colour vision; markers differ as well. Where committed results are given,
 they lie dashed under the new ones. Reads results lines only. matplotlib is imported when something is drawn.
 """
 
 from pathlib import Path
 
-from lcref.report import slices, summary
+from lcref.report import slices, summary, trials
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 # A run keeps its colour and marker in every figure; the longest name here that the run's name starts with decides.
@@ -82,6 +84,8 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
         if any(point.seeds > 1 for point in points.values()):
             axes.fill_between(x, low, high, color=style[run]["color"], alpha=0.18, linewidth=0, zorder=3)
         axes.plot(x, median, linewidth=2.0, markersize=5.5, zorder=4, clip_on=False, **style[run])
+        if bars := {where[name]: point.sampling for name, point in points.items() if point.sampling}:
+            axes.vlines(list(bars), *zip(*bars.values()), color=style[run]["color"], linewidth=1.2, alpha=0.7, zorder=3, clip_on=False)
         ends[run] = (x[-1], median[-1])
 
     if figure.log_x:
@@ -96,9 +100,9 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel(figure.x_label)
     axes.set_ylabel(figure.y_label or figure.metric.replace("_", " "))
-    if figure.trained_to is not None:
-        axes.axvline(figure.trained_to, color="#555555", linewidth=1.2, linestyle=":", zorder=0)
-        axes.annotate(f"trained to {figure.trained_to:g}", (figure.trained_to, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
+    for end in trained_to(figure, lines):
+        axes.axvline(end, color="#555555", linewidth=1.2, linestyle=":", zorder=0)
+        axes.annotate(f"trained to {end:g}", (end, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
                       textcoords="offset points", color="#555555", fontsize=10, va="bottom")
     axes.set_title(figure.title, loc="left", fontsize=12, fontweight="bold", pad=20, wrap=True)
     axes.annotate(caption(found, before), (1, 0), xycoords="axes fraction", xytext=(0, -42), textcoords="offset points", ha="right",
@@ -106,10 +110,27 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     label_ends(axes, ends, style)
 
 
+def trained_to(figure, lines) -> list[float]:
+    """Where training ended: the figure's number, or every value that the runs' configs have at its key. KeyError for a key they lack."""
+    if not isinstance(figure.trained_to, str):
+        return [] if figure.trained_to is None else [figure.trained_to]
+    ends = set()
+    for line in lines:
+        value = line["config"]
+        for name in figure.trained_to.split("."):
+            if not isinstance(value, dict) or name not in value:
+                raise KeyError(f"trained_to={figure.trained_to!r} is no setting of the run {line['run']}: it has no {name!r}")
+            value = value[name]
+        ends.add(value)
+    return sorted(ends)
+
+
 def caption(found, before) -> str:
     """What line and band stand for."""
     seeds = max(point.seeds for points in found.values() for point in points.values())
     text = "one seed" if seeds == 1 else f"median and range of {seeds} seeds"
+    if any(point.sampling for points in found.values() for point in points.values()):
+        text += f"; bars{'' if seeds == 1 else ' where wider'}: 95 % interval of {trials(found)}"
     if before:
         committed = max(point.seeds for points in before.values() for point in points.values())
         text += f"; dashed: committed results, {committed} seed{'s' * (committed > 1)}"

@@ -1,17 +1,33 @@
 """Results lines in words: medians and ranges over seeds, and the table of a figure. Reads lines only, so any run can be shown again.
 
-    exact match by length: median of 3 seeds, their range below it
-             10      20          30
-    rope  1.00    1.00        0.02
-                        0.01..0.04
-    nope  1.00    1.00        0.91*
-                        0.88..0.97
+    exact match by length: median of 3 seeds; below it their range; ~ the 95 % interval of a share of 200 problems, where that is wider
+             10          20          30
+    rope  1.00        1.00        0.30
+                                  0.21..0.54
+         ~0.98..1.00 ~0.98..1.00
+    nope  1.00        1.00        0.91*
+                                  0.88..0.97
+
+Two doubts, and they are not added up. Another seed would have trained another model: the range over seeds shows that. Another drawing of
+the test problems would have found another share for the same model: `wilson` says how far off it may be. All seeds are asked the same
+problems, so 3 seeds of 200 problems are no 600 trials, and the interval is that of one seed, the median one.
 """
 
+import textwrap
 from collections import defaultdict
 from typing import NamedTuple
 
 import numpy as np
+
+# Metrics that are a share of independent trials -> the field of the evaluation that says how many it had at each slice. Not
+# token_accuracy: the tokens of one answer go wrong together.
+TRIALS = {"exact_match": "samples", "key_recall": "questions"}
+
+
+def wilson(share: float, trials: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a share measured on independent trials (Wilson 1927): sound at 0 and 1, where the normal one is not."""
+    centre, half = share + z * z / (2 * trials), z * np.sqrt(share * (1 - share) / trials + z * z / (4 * trials**2))
+    return (centre - half) / (1 + z * z / trials), (centre + half) / (1 + z * z / trials)
 
 
 class Point(NamedTuple):
@@ -21,6 +37,13 @@ class Point(NamedTuple):
     median: float
     high: float
     seeds: int
+    trials: int | None = None  # that every seed's share was measured on; None: not a share, or not known
+
+    @property
+    def sampling(self) -> tuple[float, float] | None:
+        """The 95 % interval of the median seed's share, where it is wider than the seeds' range."""
+        low, high = wilson(self.median, self.trials) if self.trials else (0.0, 0.0)
+        return (max(low, 0.0), min(high, 1.0)) if high - low > self.high - self.low else None
 
 
 def summary(lines: list[dict], metric: str) -> dict[str, dict[str, Point]]:
@@ -28,15 +51,28 @@ def summary(lines: list[dict], metric: str) -> dict[str, dict[str, Point]]:
 
     KeyError for a metric that no line has.
     """
-    values = defaultdict(lambda: defaultdict(list))
+    values, trials = defaultdict(lambda: defaultdict(list)), {}
     for line in lines:
         for slice_, value in line["metrics"].get(metric, {}).items():
             if value is not None and np.isfinite(value):
                 values[line["run"]][slice_].append(value)
+        trials.setdefault(line["run"], _trials(line, metric))
     if lines and not values:
         there = sorted({name for line in lines for name in line["metrics"]})
         raise KeyError(f"no results line has the metric {metric!r}; there is: {', '.join(there) or 'none'}")
-    return {run: {s: Point(min(v), float(np.median(v)), max(v), len(v)) for s, v in slices.items()} for run, slices in values.items()}
+    return {run: {s: Point(min(v), float(np.median(v)), max(v), len(v), trials[run]) for s, v in slices.items()} for run, slices in values.items()}
+
+
+def _trials(line: dict, metric: str) -> int | None:
+    """How many trials each share of this line had, by its config: the fewest, where several evaluations could have measured it."""
+    evals = line.get("config", {}).get("evals", ())
+    return min([ev[TRIALS[metric]] for ev in evals if TRIALS[metric] in ev], default=None) if metric in TRIALS else None
+
+
+def trials(found: dict[str, dict[str, Point]]) -> str:
+    """"200 problems", "100 problems or more", or nothing where nothing is known."""
+    known = {point.trials for points in found.values() for point in points.values() if point.trials}
+    return f"{min(known)} problems{' or more' * (len(known) > 1)}" if known else ""
 
 
 def slices(found: dict[str, dict[str, Point]]) -> list[str]:
@@ -49,43 +85,60 @@ def slices(found: dict[str, dict[str, Point]]) -> list[str]:
 
 
 def table(lines: list[dict], figure, width: int = 100) -> str:
-    """Rows are runs, columns the slices of the figure's metric; under each median the range over seeds. Wider than `width`: in parts."""
+    """Rows are runs, columns the slices of the figure's metric; under each median the range over seeds, and under that, marked ~, the 95 %
+    interval of sampling where it is the wider one. Wider than `width`: in parts."""
     found = summary(lines, figure.metric)
     names = slices(found)
-    points = [point for run in found.values() for point in run.values()]
-    ranged = any(point.high > point.low for point in points)
-    seeds = max(point.seeds for point in points)
-    head = f"{figure.metric.replace('_', ' ')} by {figure.x_label}" + (f": median of {seeds} seeds, their range below it" if ranged else "")
+    best = {name: _best(found, name, figure.lower_is_better) for name in names}
+    cells = {run: {name: _cells(point, best[name]) for name, point in points.items()} for run, points in found.items()}
+    rows = {run: [i for i in range(3) if i == 0 or any(column[i] for column in columns.values())] for run, columns in cells.items()}
+    seeds = max(point.seeds for points in found.values() for point in points.values())
+    ranged, sampled = (any(i in used for used in rows.values()) for i in (1, 2))
+    head = [f"{figure.metric.replace('_', ' ')} by {figure.x_label}"]
+    if ranged:
+        head.append(f"median of {seeds} seeds, their range below it" if not sampled else f"median of {seeds} seeds; below it their range")
+    if sampled:
+        head.append(f"~ the 95 % interval of a share of {trials(found)}" + (", where that is wider" if ranged else ""))
 
-    rows = ["", *(label for run in found for label in ([run, ""] if ranged else [run]))]
-    first = max(map(len, rows))
+    labels = ["", *(label for run, used in rows.items() for label in [run, *[""] * (len(used) - 1)])]
+    first = max(map(len, labels))
     parts, room = [], 0
     for name in names:
-        best = _best(found, name, figure.lower_is_better)
-        column = [f"{name} ", *(cell for run in found.values() for cell in _cells(run.get(name), best, ranged))]
+        column = [f"{name} ", *(cells[run][name][i] if name in cells[run] else "- " if i == 0 else "" for run, used in rows.items() for i in used)]
         wide = max(map(len, column))
         if not parts or room < wide + 1:
-            parts.append([f"{row:<{first}}" for row in rows])
+            parts.append([f"{label:<{first}}" for label in labels])
             room = width - first
         parts[-1] = [f"{row} {cell:>{wide}}" for row, cell in zip(parts[-1], column)]
         room -= wide + 1
-    text = f"{head}\n" + "\n\n".join("\n".join(row.rstrip() for row in part) for part in parts)
-    return f"{text}\n* the column's best" if "*" in text else text
+    text = "\n\n".join("\n".join(row.rstrip() for row in part) for part in parts)
+    return f"{_wrapped(head, width)}\n{text}" + "\n* the column's best" * ("*" in text)
+
+
+def _wrapped(head: list[str], width: int) -> str:
+    """"what: how; how" on one line, or on several where it does not fit."""
+    text = head[0] + (f": {'; '.join(head[1:])}" if head[1:] else "")
+    return "\n".join(textwrap.wrap(text, width, subsequent_indent="  ", break_long_words=False))
 
 
 def markdown(lines: list[dict], figure) -> str:
-    """The same as a Markdown table: median, and (lowest to highest seed) where they differ."""
+    """The same as a Markdown table: median, and (lowest to highest seed) where they differ; then in words what sampling alone leaves open."""
     found = summary(lines, figure.metric)
     names = slices(found)
 
     def cell(point):
         if point is None:
             return ""
-        low, middle, high = (f"{round(value, 2) + 0.0:.2f}" for value in point[:3])
+        low, middle, high = map(_two, point[:3])
         return middle if low == high else f"{middle} ({low} to {high})"
     body = [[f"`{run}`", *(cell(points.get(name)) for name in names)] for run, points in found.items()]
     rows = [[figure.x_label, *names], ["---"] * (1 + len(names)), *body]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    if not (words := trials(found)):
+        return text
+    fewest = min(point.trials for points in found.values() for point in points.values() if point.trials)
+    spans = ", ".join(f"{' to '.join(map(_two, wilson(share, fewest)))} at {_two(share)}" for share in (0.0, 0.1, 0.5, 0.9, 1.0))
+    return f"{text}\n\nEach value is a share of {words}, the same ones for every seed; what that sampling alone leaves open (95 %): {spans}."
 
 
 def _best(found, name: str, lower: bool) -> float | None:
@@ -94,10 +147,13 @@ def _best(found, name: str, lower: bool) -> float | None:
     return (min if lower else max)(medians) if len(medians) > 1 else None
 
 
-def _cells(point: Point | None, best: float | None, ranged: bool) -> list[str]:
-    """The median (a star marks a column's best), and below it the range."""
-    if point is None:
-        return ["- ", ""] if ranged else ["- "]
-    low, middle, high = (f"{round(value, 2) + 0.0:.2f}" for value in point[:3])  # + 0.0: no "-0.00"
-    median = middle + ("*" if round(point.median, 2) == best else " ")
-    return [median, f"{low}..{high} " if low != high else ""] if ranged else [median]
+def _cells(point: Point, best: float | None) -> tuple[str, str, str]:
+    """The median (a star marks a column's best), the range over seeds, the interval of sampling; "" for what is not shown."""
+    low, middle, high = map(_two, point[:3])
+    star = "*" if round(point.median, 2) == best else " "
+    return middle + star, f"{low}..{high} " * (low != high), "~{}..{} ".format(*map(_two, point.sampling)) if point.sampling else ""
+
+
+def _two(value: float) -> str:
+    """Two decimals, and no "-0.00"."""
+    return f"{round(value, 2) + 0.0:.2f}"

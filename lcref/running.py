@@ -4,21 +4,20 @@ Everything that can be wrong with a request is found before the first file is wr
 config in the results file) is not repeated; what was interrupted goes on from its last checkpoint:
 
     OUT/quickstart/copy.cpu.jsonl                          the results lines
-    OUT/quickstart/checkpoints/copy.cpu/rope-s0/           run.json (the config) and the checkpoints of one run and seed
+    OUT/quickstart/checkpoints/copy.cpu/rope-s0/           run.json (the config) and the checkpoints of one training (lcref/training.py)
 
 Runs work in threads of one process: the compiled steps leave Python's lock alone, so small models can share the cores.
 """
 
-import json
+import contextlib
 import os
-import shutil
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lcref import config, provenance, results
+from lcref import config, provenance, results, training
 
 
 class Watch:
@@ -52,16 +51,11 @@ class Job:
     run: object
     seeds: tuple[int, ...]
     out: Path  # the results file
+    trainings: tuple = ()  # that its seeds are trained in
 
     @property
     def label(self) -> str:
         return f"{self.name} seed {','.join(map(str, self.seeds))}"
-
-    @property
-    def folder(self) -> Path:
-        """Where the checkpoints go. Brackets are left out of its name: shells would take them for patterns."""
-        name = self.name.replace("[", "@").replace("]", "").replace("/", "_")
-        return self.out.parent / "checkpoints" / self.out.stem / f"{name}-s{'_'.join(map(str, self.seeds))}"
 
     @property
     def digest(self) -> str:
@@ -79,7 +73,8 @@ def run(run, out, *, name: str = "run", experiment: str = "", size: str = "", wa
     for line in writable(job.out):
         if results.identity(line) == (name, run.seed, job.digest):
             return line
-    return carry_out(job, provenance.provenance(), watch or Watch(), stop or threading.Event())[0]
+    job, = trained_in([job], {name: run})
+    return carry_out(job, provenance.provenance(), watch or Watch(), stop or threading.Event(), training.Trainer())[0]
 
 
 def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | Path = "runs", *, overrides: Sequence[str] = (),
@@ -87,7 +82,8 @@ def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | 
     """Every run of an experiment with seeds 0 .. seeds-1, `jobs` at a time; returns all lines of these runs, old and new.
 
     overrides are "key=value" texts, added to the runs' names in brackets. together=True trains the seeds of a run in one program.
-    A run whose loss stops being finite is reported at the end and does not stop the others. Ctrl-C checkpoints and raises.
+    Runs that differ only in what they read or measure are trained once. A run whose loss stops being finite is reported at the end and
+    does not stop the others. Ctrl-C checkpoints and raises.
     """
     watch = watch or Watch()
     runs = chosen(experiment, size, overrides, only)
@@ -100,15 +96,18 @@ def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | 
     path = Path(out) / f"{experiment.name}.{size}.jsonl"
     finished = {results.identity(line) for line in writable(path)}
 
-    # Seed by seed, so that whoever stops early has every run at least once.
-    every = [Job(experiment.name, name, size, made, (made.seed + s,), path) for s in range(seeds) for name, made in runs.items()]
+    # Seed by seed, so that whoever stops early has every run at least once; of each seed, those that only read come last.
+    declared = every_run(experiment, size, overrides) | runs
+    owners = {name for name, _ in training.owners(declared).values()}
+    order = sorted(runs.items(), key=lambda item: item[0] not in owners)
+    every = [Job(experiment.name, name, size, made, (made.seed + s,), path) for s in range(seeds) for name, made in order]
     done = [job for job in every if (job.name, job.seeds[0], job.digest) in finished]
     waiting = [job for job in every if job not in done]
     if together:
         waiting = [replace(first, seeds=tuple(job.seeds[0] for job in waiting if job.name == first.name))
                    for first in {job.name: job for job in reversed(waiting)}.values()][::-1]
     watch.plan([job.label for job in waiting], [job.label for job in done])
-    work(waiting, jobs, watch)
+    work(trained_in(waiting, declared, together), jobs, watch)
     wanted = {(job.name, job.seeds[0], job.digest) for job in every}
     return [line for line in results.read(path) if results.identity(line) in wanted]
 
@@ -118,56 +117,88 @@ def chosen(experiment, size: str, overrides: Sequence[str], only: Sequence[str])
     runs = experiment.runs[config.legal(size, experiment.runs, f"size of {experiment.name}")]
     for name in only:
         config.legal(name, runs, f"run of {experiment.name} at size {size}")
-    made = {}
-    for name, run in runs.items():
-        if only and name not in only:
-            continue
-        for text in overrides:
-            key, equals, value = text.partition("=")
-            if not equals:
-                raise ValueError(f"a setting is KEY=VALUE, got {text!r}")
-            run = change(run, key.strip(), value.strip())
-        made[f"{name}[{','.join(overrides)}]" if overrides else name] = run
-    return made
+    return dict(settled(name, run, overrides) for name, run in runs.items() if not only or name in only)
+
+
+def every_run(experiment, size: str, overrides: Sequence[str]) -> dict:
+    """All runs that the changes can be applied to."""
+    found = {}
+    for name, run in experiment.runs[size].items():
+        with contextlib.suppress(KeyError, ValueError):
+            found |= [settled(name, run, overrides)]
+    return found
+
+
+def settled(name: str, run, overrides: Sequence[str]) -> tuple:
+    """(name, run) after the changes, which are part of the name."""
+    for text in overrides:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise ValueError(f"a setting is KEY=VALUE, got {text!r}")
+        run = change(run, key.strip(), value.strip())
+    return f"{name}[{','.join(overrides)}]" if overrides else name, run
 
 
 def change(run, key: str, text: str):
-    """`override`, with the model's vocabulary following the data's: another task is one setting, not two."""
+    """`override`, for everything that makes one run: another setting is one, not three.
+
+    What is set on model.* is set on read.* as well, where read has that key. The start is changed as a run of its own would be, where
+    it has that key: a run of the file stays one that others begin with. The vocabularies of model and read follow the data's.
+    """
     changed = config.override(run, key, text)
-    if run.model.vocab == run.data.vocab != changed.data.vocab and changed.model.vocab == run.model.vocab:
-        changed = config.put(changed, "model.vocab", changed.data.vocab)
+    part, _, rest = key.partition(".")
+    if part == "model" and rest and run.read is not None:
+        with contextlib.suppress(KeyError):
+            changed = config.override(changed, f"read.{rest}", text)
+    if part in ("model", "data", "train") and run.start is not None:
+        with contextlib.suppress(KeyError):
+            changed = replace(changed, start=change(run.start, key, text))
+    for name in ("model", "read"):
+        before, after = getattr(run, name), getattr(changed, name)
+        if before is not None and before.vocab == run.data.vocab != changed.data.vocab and after.vocab == before.vocab:
+            changed = config.put(changed, f"{name}.vocab", changed.data.vocab)
     return changed
 
 
 def check(run) -> None:
     """ValueError or KeyError for a run that cannot work, before anything is computed or written.
 
-    The data is read, the model is built and called on shapes alone, and the longest evaluation is held against the position scheme.
+    The data is read, the models are built and called on shapes alone, the longest evaluation is held against the position scheme that
+    reads it, and the parameters of `read` and `start` against the model's.
     """
     import jax
     import numpy as np
     from flax import nnx
 
     from lcref.nn.decoder import Decoder
+    from lcref.train import difference, loss_of, position_ids, shapes
 
-    tokens = run.data.batch(np.random.default_rng(0), 1)["inputs"]
-    if run.model.vocab != run.data.vocab:
-        raise ValueError(f"the model has vocab={run.model.vocab}, and the data {run.data.vocab} tokens; set model.vocab")
-    longest = max([tokens.shape[1], *(width(ev, run.data) for ev in run.evals)])
-    for scheme in {getattr(mixer, "position", None) or run.model.position for mixer in run.model.mixers()}:
-        if scheme.limit is not None and longest > scheme.limit:
-            raise ValueError(f"rows of up to {longest} tokens are trained on or measured, and {scheme} ends at {scheme.limit} positions")
-    jax.eval_shape(lambda: Decoder(run.model, rngs=nnx.Rngs(0))(tokens))
+    batch = run.data.batch(np.random.default_rng(0), 1)
+    read = run.model if run.read is None else run.read
+    for name, model in (("model", run.model), ("read", read)):
+        if model.vocab != run.data.vocab:
+            raise ValueError(f"the {name} has vocab={model.vocab}, and the data {run.data.vocab} tokens; set {name}.vocab")
+    trained, measured = batch["inputs"].shape[1], max((width(ev, run.data) for ev in run.evals), default=0)
+    for model, longest in ((run.model, trained), (read, measured)):
+        for scheme in {getattr(mixer, "position", None) or model.position for mixer in model.mixers()}:
+            if scheme.limit is not None and longest > scheme.limit:
+                raise ValueError(f"rows of up to {longest} tokens are trained on or measured, and {scheme} ends at {scheme.limit} positions")
+    if wrong := difference(shapes(run.model), shapes(read)):
+        raise ValueError(f"read must have the parameters that the model has trained: {wrong}")
+    if run.start is not None:
+        check(run.start)
+        if wrong := difference(shapes(run.start.model), shapes(run.model), more=True):
+            raise ValueError(f"training cannot begin with the parameters of start: {wrong}")
+    jax.eval_shape(lambda key: loss_of(Decoder(run.model, rngs=nnx.Rngs(0)), batch, position_ids(run.model.position, key, batch)),
+                   jax.random.key(0))
+    jax.eval_shape(lambda: Decoder(read, rngs=nnx.Rngs(0))(batch["inputs"][:, :max(1, measured)]))
 
 
 def width(ev, source) -> int:
-    """Tokens in the longest row that an evaluation reads. ValueError for a length that the source's task cannot pose."""
+    """Tokens in the longest row that an evaluation reads. ValueError for what it cannot measure on this source."""
     if hasattr(ev, "check"):
         ev.check(source)
-    lengths, task = getattr(ev, "lengths", ()), getattr(source, "task", None)
-    for length in lengths if task else ():
-        task.check(length)
-    return max((task.width(length) if task else length for length in lengths), default=0)
+    return ev.width(source) if hasattr(ev, "width") else 0
 
 
 def writable(path: Path) -> list[dict]:
@@ -182,23 +213,37 @@ def writable(path: Path) -> list[dict]:
     return results.read(path) if path.exists() else []
 
 
+def trained_in(jobs: list[Job], declared: dict, together: bool = False) -> list[Job]:
+    """The jobs, each with the trainings that it needs."""
+    if not jobs:
+        return []
+    first = jobs[0]
+    home = first.out.parent / "checkpoints" / first.out.stem
+    made = training.plan([(job.run, seed) for job in jobs for seed in job.seeds], declared, home, (first.experiment, first.size), together)
+    return [replace(job, trainings=tuple(dict.fromkeys(made[training.identity(job.run), seed] for seed in job.seeds))) for job in jobs]
+
+
 def work(jobs_waiting: list[Job], jobs: int, watch: Watch) -> None:
-    """Carry out jobs, `jobs` at a time. The first error stops the others, except a loss that is not finite."""
+    """Carry out jobs, `jobs` at a time, in order, but for those that would wait for what another is training: they come when that is ready.
+    The first error stops the others, except a loss that is not finite."""
     from lcref.train import NonFiniteLoss, Stopped
 
-    stop, made, diverged = threading.Event(), provenance.provenance(), []
+    stop, made, diverged, trainer = threading.Event(), provenance.provenance(), [], training.Trainer()
+    waiting, running = list(jobs_waiting), {}
 
-    def one(job):
-        if not stop.is_set():
-            carry_out(job, made, watch, stop)
+    def next_job():
+        taken = {folder for job in running.values() for folder in training.missing(job.trainings)}
+        return next((job for job in waiting if taken.isdisjoint(training.missing(job.trainings))), None)
 
     with ThreadPoolExecutor(jobs, thread_name_prefix="run") as pool:
-        waiting = {pool.submit(one, job): job for job in jobs_waiting}
         try:
-            while waiting:
-                ready, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)  # a timeout lets Ctrl-C through
+            while waiting or running:
+                while len(running) < jobs and (job := next_job()):
+                    waiting.remove(job)
+                    running[pool.submit(carry_out, job, made, watch, stop, trainer)] = job
+                ready, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)  # a timeout lets Ctrl-C through
                 for future in ready:
-                    job = waiting.pop(future)
+                    job = running.pop(future)
                     try:
                         future.result()
                         watch.after()
@@ -218,22 +263,20 @@ def work(jobs_waiting: list[Job], jobs: int, watch: Watch) -> None:
         raise NonFiniteLoss(f"{len(diverged)} of {len(jobs_waiting)} runs did not finish: {'; '.join(diverged)}")
 
 
-def carry_out(job: Job, made: dict, watch: Watch, stop: threading.Event) -> list[dict]:
+def carry_out(job: Job, made: dict, watch: Watch, stop: threading.Event, trainer: training.Trainer) -> list[dict]:
     """Train and measure one job, append its lines and return them."""
-    from lcref.train import Stopped, train
+    from lcref.train import Stopped, read_as
 
     watch.start(job.label)
-    claim(job)
-    trained = train(job.run.model, job.run.data, job.run.train, job.seeds, folder=job.folder,
-                    report=lambda progress: watch.step(job.label, progress), stop=stop)
+    found = [each for one in job.trainings for each in trainer.trained(one, lambda progress: watch.step(job.label, progress), stop)]
     lines = []
-    for each in trained:
+    for each in sorted((each for each in found if each.seed in job.seeds), key=lambda each: job.seeds.index(each.seed)):
         watch.measure(job.label)
-        metrics = {}
+        decoder, metrics = each.decoder if job.run.read is None else read_as(each.decoder, job.run.read), {}
         for ev in job.run.evals:
             if stop.is_set():
                 raise Stopped(f"{job.label} is trained but not measured")
-            for metric, slices in ev(each.decoder, job.run.data).items():
+            for metric, slices in ev(decoder, job.run.data).items():
                 metrics.setdefault(metric, {}).update(slices)
         lines.append(results.append(job.out, {
             "experiment": job.experiment, "run": job.name, "size": job.size, "seed": each.seed,
@@ -242,21 +285,3 @@ def carry_out(job: Job, made: dict, watch: Watch, stop: threading.Event) -> list
             **made, "data": job.run.data.fingerprint(), "date": provenance.now()}))
     watch.done(job.label, lines)
     return lines
-
-
-def claim(job: Job) -> None:
-    """Write run.json into the job's folder. What another config left there is moved aside: its checkpoints are not this run's."""
-    note = job.folder / "run.json"
-    if note.exists():
-        try:
-            before = json.loads(note.read_text())["digest"]
-        except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{note} is damaged; remove the folder {job.folder} to train this run again") from None
-        if before == job.digest:
-            return
-        aside = job.folder.with_name(f"{job.folder.name}-was-{before}")
-        shutil.rmtree(aside, ignore_errors=True)  # an older copy of the same
-        job.folder.rename(aside)
-    job.folder.mkdir(parents=True, exist_ok=True)
-    results.write(note, json.dumps({"experiment": job.experiment, "run": job.name, "size": job.size, "seeds": job.seeds,
-                                    "digest": job.digest, "config": config.to_dict(job.run)}, indent=1) + "\n")

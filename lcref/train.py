@@ -8,12 +8,16 @@ fold_in(seed, i). So a killed run that resumes at step i sees what it would have
 `train` takes one seed, or several that are trained together by `vmap` (same result per seed up to rounding): worth it where small
 models leave the machine idle. Batches are made in a thread while the device computes; `steps_per_call` steps run in one `lax.scan`.
 
+`Start` begins with parameters that another run has trained, and counts batches and ids on from there: on the same data it sees what
+comes next. Its learning rate and optimiser begin anew.
+
 Parameter groups are declared where parameters are made: `nnx.Param(x, learning_rate=0.1, weight_decay=False)` scales that
 parameter's learning rate and exempts it from decay; vectors and scalars are never decayed (`parameter_groups`).
 """
 import queue
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, is_dataclass
 from functools import lru_cache, partial
 from pathlib import Path
@@ -26,7 +30,7 @@ import optax
 from flax import nnx
 
 from lcref import checkpoint
-from lcref.config import digest
+from lcref.config import digest, digest_of
 from lcref.nn.decoder import Decoder
 
 
@@ -53,7 +57,8 @@ class TrainConfig:
 
 
 class NonFiniteLoss(RuntimeError):
-    """The loss became NaN or infinite; the message names the step and the last good checkpoint."""
+    """The loss, a parameter or the optimiser's state became NaN or infinite; the message names the step (of the latter two, the steps of
+    the compiled call) and the last good checkpoint."""
 
 
 class Stopped(Exception):
@@ -65,6 +70,13 @@ class Progress(NamedTuple):
     steps: int
     loss: float                                # mean over seeds of the last step
     seconds: float                             # of training so far, earlier sessions included
+
+
+class Start(NamedTuple):
+    """Parameters that training begins with in place of fresh ones."""
+    origin: str                                # what trained them (`mark`): becomes part of the folder's mark
+    steps: int                                 # behind them
+    parameters: Callable[[], list[dict]]       # one {name: array} a seed, named as in `bare`; asked for where there is no checkpoint to go on from
 
 
 class Trained(NamedTuple):
@@ -84,11 +96,11 @@ def loss_of(decoder, batch, positions):
 
 
 def position_ids(scheme, key, batch):
-    """The ids this pass uses: the batch's own (packed text) or 0..T-1, as the scheme maps them (randomized schemes draw)."""
+    """The ids a training pass uses: the batch's own (packed text) or 0..T-1, as the scheme maps them (some draw)."""
     plain = batch.get("positions")
-    if plain is None and not scheme.draws_ids:
+    if plain is None and not (scheme.draws_ids or scheme.draws_training_ids):
         return None
-    return scheme.ids(key, jnp.arange(batch["inputs"].shape[1])[None, :] if plain is None else plain)
+    return scheme.training_ids(key, jnp.arange(batch["inputs"].shape[1])[None, :] if plain is None else plain)
 
 
 def parameter_groups(decoder):
@@ -112,11 +124,12 @@ def make_optimizer(cfg, groups, structure):
         optax.stateless(lambda updates, params: jax.tree.map(lambda u, s: u * s, updates, scales)))
 
 
-def batches(source, cfg, seeds, start, stop):
-    """Stacked batches of one compiled call after another, [steps, (seeds,) ...], made in a thread one call ahead."""
+def batches(source, cfg, seeds, start, stop, behind=0):
+    """Stacked batches of one compiled call after another, [steps, (seeds,) ...], made in a thread one call ahead. Step i has batch
+    behind + i."""
     def make(first):
         last = min(first + cfg.steps_per_call, cfg.steps)
-        rows = [[source.batch(np.random.default_rng([seed, i]), cfg.batch) for seed in seeds] for i in range(first, last)]
+        rows = [[source.batch(np.random.default_rng([seed, behind + i]), cfg.batch) for seed in seeds] for i in range(first, last)]
         stack = lambda items: {name: np.stack([item[name] for item in items]) for name in items[0]}
         return stack([row[0] if len(seeds) == 1 else stack(row) for row in rows])
     ready = queue.Queue(maxsize=1)
@@ -145,7 +158,11 @@ def batches(source, cfg, seeds, start, stop):
 
 @partial(jax.jit, static_argnums=(0, 1, 2), donate_argnums=(3, 4))
 def call(graph, optimizer, scheme, params, opt_state, data, keys, first):
-    """Train on every batch of `data` in order: lax.scan over steps, vmap over seeds where keys carries several."""
+    """Train on every batch of `data` in order: lax.scan over steps, vmap over seeds where keys carries several.
+
+    -> (params, opt_state, loss of each step, is every number in params and opt_state finite?). The last step's loss was computed before
+    its update, so it cannot tell. A norm could: but the norm of large finite numbers may overflow.
+    """
     def step(params, opt_state, batch, key, i):
         positions = position_ids(scheme, jax.random.fold_in(key, i), batch)
         loss, grads = jax.value_and_grad(lambda p: loss_of(nnx.merge(graph, p), batch, positions))(params)
@@ -160,7 +177,8 @@ def call(graph, optimizer, scheme, params, opt_state, data, keys, first):
         return (params, opt_state), loss
     count = jax.tree.leaves(data)[0].shape[0]
     (params, opt_state), losses = jax.lax.scan(body, (params, opt_state), (data, first + jnp.arange(count)))
-    return params, opt_state, losses
+    sound = jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves((params, opt_state)) if jnp.issubdtype(leaf.dtype, jnp.inexact)])
+    return params, opt_state, losses, sound.all()
 
 
 def bare(tree):
@@ -172,24 +190,74 @@ def dress(tree, named):
     return jax.tree.unflatten(jax.tree.structure(tree), [named[name] for name in bare(tree)])
 
 
-def claim(folder, model, source, cfg, seeds):
-    """Mark a folder as this run's; ValueError if it holds another's checkpoints."""
+@lru_cache
+def shapes(model):
+    """{parameter name: shape} of a DecoderConfig. Nothing is computed."""
+    return shapes_of(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))))
+
+
+def shapes_of(decoder):
+    return {name: leaf.shape for name, leaf in bare(nnx.state(decoder, nnx.Param)).items()}
+
+
+def difference(have, want, more=False):
+    """In words, how the parameters {name: shape} that there are differ from those a model wants; "" where they fit. more: it may want more."""
+    missing, spare = ([] if more else sorted(set(want) - set(have))), sorted(set(have) - set(want))
+    other = [f"{name} is {have[name]} and not {want[name]}" for name in have if name in want and have[name] != want[name]]
+    words = [f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''} {what}"
+             for names, what in ((missing, "only in the new"), (spare, "only in the old")) if names]
+    return "; ".join([*words, *other[:3]])
+
+
+def read_as(decoder, model):
+    """The decoder's parameters in the decoder of another DecoderConfig. ValueError where they are not all of them, or others."""
+    params = bare(nnx.state(decoder, nnx.Param))
+    if wrong := difference(shapes_of(decoder), shapes(model)):
+        raise ValueError(f"these parameters cannot be read as another model: {wrong}")
+    graph, like = nnx.split(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))), nnx.Param)
+    return nnx.merge(graph, dress(like, params))
+
+
+def begin_with(params, named):
+    """A state of fresh parameters, with the values of those that are named. They are copied: training reuses the memory of what it is given."""
+    fresh = bare(params)
+    have, want = ({name: np.shape(leaf) for name, leaf in leaves.items()} for leaves in (named, fresh))
+    if wrong := difference(have, want, more=True):
+        raise ValueError(f"training cannot begin with these parameters: {wrong}")
+    return dress(params, fresh | {name: jnp.array(leaf) for name, leaf in named.items()})
+
+
+def mark(model, source, cfg, seeds, start=None):
+    """What a training is a function of, as text."""
     data = [digest(source)] if is_dataclass(source) else []            # a text's fingerprint is its corpus: row length and packing are not in it
-    mine, mark = "-".join([digest(model), *data, source.fingerprint()[:12], digest(cfg), *map(str, seeds)]), folder / "run_id"
-    if mark.exists() and mark.read_text() == mine:
+    origin = [] if start is None else ["from", digest_of(start.origin)]
+    return "-".join([digest(model), *data, source.fingerprint()[:12], digest(cfg), *map(str, seeds), *origin])
+
+
+def claim(folder, model, source, cfg, seeds, start=None):
+    """Mark a folder as this run's; ValueError if it holds another's checkpoints."""
+    mine, note = mark(model, source, cfg, seeds, start), folder / "run_id"
+    if note.exists() and note.read_text() == mine:
         return
     if checkpoint.latest(folder) is not None:
         raise ValueError(f"{folder} holds the checkpoint of another configuration; choose another folder or delete it")
     folder.mkdir(parents=True, exist_ok=True)
-    mark.write_text(mine)
+    note.write_text(mine)
 
 
-def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
+def unsound(losses, first):
+    """What is not finite, and where, after a call that began at step `first`. losses [steps, seeds]"""
+    if (bad := ~np.isfinite(losses).all(1)).any():
+        return f"the loss is {losses[bad.argmax()].tolist()} at step {first + bad.argmax()}"
+    return f"parameters or optimiser state are not finite after steps {first} to {first + len(losses) - 1}, though the loss at each of them was"
+
+
+def train(model, source, cfg, seeds, *, folder=None, start=None, report=None, stop=None):
     """Train `model` (DecoderConfig) on `source` once per seed -> list of Trained, one per seed.
 
     folder: where checkpoints go; a run that finds its own there goes on from it (another configuration's is a ValueError).
-    report(Progress) is called after every compiled call. stop (threading.Event): save and raise Stopped at the next call.
-    Raises NonFiniteLoss; ValueError where the model's vocabulary is smaller than the data's.
+    start (Start): begin with other parameters. report(Progress) is called after every compiled call. stop (threading.Event): save and raise Stopped at the next call.
+    Raises NonFiniteLoss; ValueError where the model's vocabulary is smaller than the data's, or `start` has not the model's parameters.
     """
     seeds = [int(seed) for seed in seeds]
     if not seeds or min(seeds) < 0:
@@ -200,6 +268,12 @@ def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
     decoders = [Decoder(model, rngs=nnx.Rngs(seed)) for seed in seeds]
     graph, _ = nnx.split(decoders[0])
     params = [nnx.state(decoder, nnx.Param) for decoder in decoders]
+    if folder is not None:
+        folder = Path(folder)
+        claim(folder, model, source, cfg, seeds, start)
+    step = (checkpoint.latest(folder) or 0) if folder is not None else 0
+    if start is not None and not step:
+        params = [begin_with(fresh, named) for fresh, named in zip(params, start.parameters(), strict=True)]
     optimizer = make_optimizer(cfg, tuple(parameter_groups(decoders[0]).values()), jax.tree.structure(params[0]))
     opt_state = [optimizer.init(p) for p in params]
     keys = [jax.random.key(seed) for seed in seeds]
@@ -209,14 +283,11 @@ def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
         params, opt_state = (jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees) for trees in (params, opt_state))
         keys = jnp.stack(keys)
 
-    step, seconds, loss = 0, 0.0, float("nan")
-    if folder is not None:
-        folder = Path(folder)
-        claim(folder, model, source, cfg, seeds)
-        if (step := checkpoint.latest(folder) or 0):
-            saved = checkpoint.restore(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=0.0, loss=np.zeros(len(seeds))))
-            params, opt_state = dress(params, saved["params"]), dress(opt_state, saved["opt"])
-            seconds, loss = float(saved["seconds"]), saved["loss"]
+    seconds, loss, behind = 0.0, float("nan"), 0 if start is None else start.steps
+    if step:
+        saved = checkpoint.restore(folder, step, dict(params=bare(params), opt=bare(opt_state), seconds=0.0, loss=np.zeros(len(seeds))))
+        params, opt_state = dress(params, saved["params"]), dress(opt_state, saved["opt"])
+        seconds, loss = float(saved["seconds"]), saved["loss"]
 
     def save():
         if folder is not None and checkpoint.latest(folder) != step:
@@ -225,19 +296,18 @@ def train(model, source, cfg, seeds, *, folder=None, report=None, stop=None):
 
     begun, warm, warm_steps, last_save, halt = step, 0.0, 0, time.monotonic(), threading.Event()
     try:
-        for data in batches(source, cfg, seeds, step, halt):
+        for data in batches(source, cfg, seeds, step, halt, behind):
             if stop.is_set():
                 save()
                 raise Stopped(f"stopped at step {step} of {cfg.steps}")
             begin, count = time.monotonic(), len(data["inputs"])
-            params, opt_state, losses = call(graph, optimizer, model.position, params, opt_state, data, keys, jnp.int32(step))
+            params, opt_state, losses, sound = call(graph, optimizer, model.position, params, opt_state, data, keys, jnp.int32(behind + step))
             losses = np.asarray(losses)
             took = time.monotonic() - begin
             seconds += took
-            if not np.isfinite(losses).all():
-                bad = step + int(np.argmin(np.isfinite(losses.reshape(count, -1)).all(1)))
+            if not (sound and np.isfinite(losses).all()):
                 good = checkpoint.latest(folder) if folder is not None else None
-                raise NonFiniteLoss(f"the loss is {losses.reshape(count, -1)[bad - step].tolist()} at step {bad}; "
+                raise NonFiniteLoss(f"{unsound(losses.reshape(count, -1), step)}; "
                                     + (f"last good checkpoint: {checkpoint.path(folder, good)}" if good else "no checkpoint before it"))
             if step > begun and count == cfg.steps_per_call:
                 warm, warm_steps = warm + took, warm_steps + count

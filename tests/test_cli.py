@@ -106,10 +106,44 @@ def test_eval_measures_other_lengths(done, capsys):
     folder = out / "checkpoints/tiny_experiment.smoke/rope-s0"
     text = said(capsys, "eval", str(folder), "--lengths", "3,5")
     assert "rope seed 0, step 8 of 8" in text
-    header, row = text.split("exact match by length\n")[1].splitlines()[:2]
-    assert header.split() == ["3", "5"]
+    header, row, interval = text.split("exact match by length: ~ the 95 % interval of a share of 8 problems\n")[1].splitlines()[:3]
+    assert header.split() == ["3", "5"] and len(interval.split()) == 2 and interval.split()[0].startswith("~0.")
     line = next(entry for entry in results.read(out / "tiny_experiment.smoke.jsonl") if (entry["run"], entry["seed"]) == ("rope", 0))
     assert f"{line['metrics']['exact_match']['3']:.2f}" in row
+
+
+@pytest.fixture(scope="module")
+def text_model(tmp_path_factory):
+    """The checkpoint folder of a byte model of one layer, trained for two steps."""
+    from lcref.data.text import Text
+    from lcref.evaluate import ContextLoss
+    from lcref.experiment import Run, run
+    from lcref.nn.decoder import DecoderConfig
+    from lcref.nn.mixers.attention import AttentionConfig
+    from lcref.train import TrainConfig
+
+    out = tmp_path_factory.mktemp("text")
+    model = DecoderConfig(vocab=257, d_model=8, layers=1, mixer=AttentionConfig(heads=2))
+    run(Run(model, Text(length=16), TrainConfig(steps=2, batch=2, warmup=1, steps_per_call=2), (ContextLoss((16,), targets=4, windows=2),)), out)
+    return next((out / "checkpoints/runs").iterdir())
+
+
+def test_eval_measures_what_the_run_did_not(text_model, capsys):
+    text = said(capsys, "eval", str(text_model), "--evals", "position_loss,chunk_loss", "--lengths", "256")
+    assert text.split("position loss by position\n")[1].splitlines()[0].split() == ["0", "128"]
+    assert text.split("chunk loss by length\n")[1].splitlines()[0].split() == ["256"] and "context loss" not in text
+    assert "context loss by length" in said(capsys, "eval", str(text_model))
+
+
+@pytest.mark.parametrize("words, complaint", [
+    (["--evals", "position_los"], "unknown evaluation 'position_los' (did you mean position_loss?)"),
+    (["--evals", "exact_match"], "ExactMatch reads source.task, which Text does not have"),
+    (["--evals", "key_recall", "--lengths", "3"], "--lengths 3: no evaluation here is by length"),
+    (["--evals", "position_loss", "--lengths", "64,128"], "length='64,128' is not a whole number"),
+])
+def test_eval_of_what_there_is_not(text_model, capsys, words, complaint):
+    assert cli.main(["eval", str(text_model), *words]) == 2
+    assert complaint in capsys.readouterr().err
 
 
 def test_generate_answers_a_problem(done, capsys):

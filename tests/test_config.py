@@ -145,6 +145,7 @@ def test_digest_tells_types_apart_and_not_modules():
         base: float = 10_000.0
         layout: str = "half"
         fraction: float = 1.0
+        scaling: object = None
 
     assert config.digest(Elsewhere()) != config.digest(Rope())
     Elsewhere.__qualname__ = "Rope"

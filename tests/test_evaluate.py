@@ -1,6 +1,7 @@
 """Evaluations: which tokens they score (with a scorer that only looks), then real models against greedy decoding and by hand."""
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,7 +11,7 @@ from flax import nnx
 from lcref import evaluate
 from lcref.data.keyed import Keyed
 from lcref.data.text import Text
-from lcref.evaluate import EVALS, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, score, scored, wilson
+from lcref.evaluate import EVALS, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, PositionLoss, score, scored
 from lcref.generate import generate
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
@@ -20,6 +21,7 @@ from lcref.train import TrainConfig, train
 from tests.tolerances import assert_close
 
 W = 20
+BLIND = SimpleNamespace(cfg=DecoderConfig(vocab=W))                             # for a `score` that does not ask the model
 
 
 class Numbers:
@@ -66,16 +68,41 @@ def test_chunk_loss_covers_the_same_tokens_at_every_length(looked):
     assert all((inputs[:, 1:] == targets[:, :-1]).all() for inputs, targets in looked)
 
 
-def test_loss_by_position_is_in_buckets(looked, monkeypatch):
+def test_position_loss_is_in_buckets(looked, monkeypatch):
     monkeypatch.setattr(evaluate, "score", lambda decoder, x, y: (np.arange(x.shape[1]) + np.zeros((len(x), 1)), None))
-    assert ChunkLoss(lengths=(5, 10), windows=3).by_position(None, Numbers(), bucket=4) == {"0": 1.5, "4": 5.5, "8": 8.5}
+    assert PositionLoss(10, bucket=4, windows=3)(BLIND, Numbers()) == {"position_loss": {"0": 1.5, "4": 5.5, "8": 8.5}}
+
+
+def test_position_loss_is_one_pass_over_each_window(looked):
+    losses = PositionLoss(12, bucket=3, windows=5)(BLIND, Numbers())["position_loss"]
+    text = Numbers().windows(0, 5, 12)
+    assert losses == {str(i): text[:, 1:][:, i:i + 3].mean() for i in (0, 3, 6, 9)}
+    (inputs, targets), = looked
+    assert (inputs == text[:, :-1]).all() and (targets == text[:, 1:]).all()
 
 
 def test_key_recall_scores_the_answer_alone(looked):
     rows, answers = Numbers().questions(1, 30, 8)
-    assert KeyRecall(distances=(8,), questions=30)(None, Numbers()) == {"key_recall": {"8": answers.mean()}}
+    assert KeyRecall(distances=(8,), questions=30)(BLIND, Numbers()) == {"key_recall": {"8": answers.mean()}}
     (inputs, targets), = looked
-    assert (inputs[:, :9] == rows).all() and (targets[:, 8] == answers).all()
+    assert (inputs[:, :9] == rows).all() and (targets[:, 8] == answers).all() and inputs.shape == (30, 256)
+
+
+@pytest.mark.parametrize("length, widths", [(8, [9, 300]), (100, [100, 300]), (310, [256, 310]), (5000, [256, 512])])
+def test_key_recall_is_not_padded_past_the_positions_there_are(looked, length, widths):
+    """Rows of 9 and of 300 tokens; a row is never cut: where the table ends before it does, the model refuses it."""
+    for position, mixer in ((Learned(length), AttentionConfig()), (Rope(), AttentionConfig(position=Randomized(Rope(), length)))):
+        looked.clear()
+        KeyRecall(distances=(8, 299))(SimpleNamespace(cfg=DecoderConfig(vocab=W, position=position, mixer=mixer)), Numbers())
+        assert [inputs.shape[1] for inputs, _ in looked] == widths
+
+
+def test_key_recall_at_the_last_position_of_a_learned_table():
+    source = Keyed(Text(length=16), keys=2)
+    decoder = make(vocab=source.vocab, embed_std=0.02, position=Learned(24))   # 15 bytes, the key, 7 bytes, the question: 24 tokens at distance 8
+    assert 0 <= KeyRecall(distances=(8,), questions=4)(decoder, source)["key_recall"]["8"] <= 1
+    with pytest.raises(ValueError, match="length 24"):
+        KeyRecall(distances=(9,), questions=4)(decoder, source)
 
 
 def test_exact_match_wants_all_of_the_answer_and_nothing_else(looked):
@@ -92,6 +119,7 @@ CHANGES = {
     "exact_match": (TaskSource(Copy(2), 1, 5), dict(lengths=(2, 3), samples=100, seed=1)),
     "context_loss": (Numbers(), dict(lengths=(8, 9), targets=3, windows=4, split="test", seed=1)),
     "chunk_loss": (Numbers(), dict(lengths=(4, 16), windows=4, split="test", seed=1)),
+    "position_loss": (Numbers(), dict(length=9, bucket=3, windows=4, split="test", seed=1)),
     "key_recall": (Numbers(), dict(distances=(4, 9), questions=30, split="test", seed=3)),
 }
 
@@ -99,12 +127,26 @@ CHANGES = {
 @pytest.mark.parametrize("name", EVALS)
 def test_every_field_of_an_evaluation_changes_something(name, looked):
     base = {"exact_match": ExactMatch((2,)), "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
-            "key_recall": KeyRecall((4, 8), questions=50)}[name]
+            "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50)}[name]
     source, changes = CHANGES[name]
     assert set(changes) == {f.name for f in dataclasses.fields(base)}, "a new field needs a change here that shows in the result"
     for field, value in changes.items():
-        assert dataclasses.replace(base, **{field: value})(None, source) != base(None, source), field
-    assert base(None, source) == base(None, source)
+        assert dataclasses.replace(base, **{field: value})(BLIND, source) != base(BLIND, source), field
+    assert base(BLIND, source) == base(BLIND, source)
+
+
+@pytest.mark.parametrize("ev, source, width", [
+    (ExactMatch((9, 4)), TaskSource(Copy(2), 1, 5), 20), (ContextLoss((9, 4), targets=3), Numbers(), 9), (ChunkLoss((4, 8)), Numbers(), 8),
+    (PositionLoss(10, 4), Numbers(), 10), (KeyRecall((9, 4)), Numbers(), 10), (KeyRecall((9, 4)), Keyed(Text(length=16)), 25)])
+def test_the_longest_row_is_known_before_training(ev, source, width):
+    assert ev.width(source) == width
+
+
+@pytest.mark.parametrize("ev", [ContextLoss((256, 10**7)), ChunkLoss((10**7,)), PositionLoss(10**7), KeyRecall((10**7,))],
+                         ids=lambda ev: type(ev).__name__)
+def test_windows_longer_than_any_text_are_refused_before_training(ev):
+    with pytest.raises(ValueError, match="no document has 100000"):
+        ev.width(Keyed(Text(length=16)))
 
 
 @pytest.mark.parametrize("make, words", [
@@ -112,6 +154,8 @@ def test_every_field_of_an_evaluation_changes_something(name, looked):
     (lambda: ContextLoss(lengths=(64,), targets=0), "targets=0"),
     (lambda: ChunkLoss(lengths=(3, 8)), "length 3 does not divide the longest, 8"),
     (lambda: ChunkLoss(lengths=(0, 8)), "length 0 does not divide"),
+    (lambda: PositionLoss(length=8, bucket=9), "bucket=9 must be from 1 to length=8"),
+    (lambda: PositionLoss(length=8, bucket=0), "bucket=0 must be from 1 to length=8"),
 ])
 def test_lengths_that_would_score_different_tokens(make, words):
     with pytest.raises(ValueError, match=words):
@@ -119,7 +163,8 @@ def test_lengths_that_would_score_different_tokens(make, words):
 
 
 @pytest.mark.parametrize("name, source, what", [("exact_match", Text(), "task"), ("context_loss", TaskSource(), "windows"),
-                                                ("chunk_loss", TaskSource(), "windows"), ("key_recall", Text(), "questions")])
+                                                ("chunk_loss", TaskSource(), "windows"),
+                                                ("position_loss", TaskSource(), "windows"), ("key_recall", Text(), "questions")])
 def test_an_evaluation_of_the_wrong_source(name, source, what):
     for ask in (EVALS[name]().check, lambda source: EVALS[name]()(None, source)):
         with pytest.raises(ValueError, match=f"{EVALS[name].__name__} reads source.{what}, which {type(source).__name__} does not have"):
@@ -221,23 +266,7 @@ def test_evaluations_of_real_text():
     decoder = make(vocab=source.vocab, embed_std=0.02)
     loss = ContextLoss(lengths=(8, 24), targets=8, windows=4)(decoder, source)["context_loss"]
     assert list(loss) == ["8", "24"] and all(abs(value - np.log(source.vocab)) < 1.5 for value in loss.values())
+    by_position = PositionLoss(24, bucket=8, windows=4)(decoder, source)["position_loss"]
+    assert list(by_position) == ["0", "8", "16"]
+    assert np.mean(list(by_position.values())) == pytest.approx(ChunkLoss(lengths=(24,), windows=4)(decoder, source)["chunk_loss"]["24"], rel=1e-5)
     assert KeyRecall(distances=(7,), questions=4)(decoder, source)["key_recall"]["7"] in (0, 0.25, 0.5, 0.75, 1)
-
-
-# ------------------------------------------------------------------------------------------------------------------ wilson
-
-@pytest.mark.parametrize("right, samples, low, high", [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611),
-                                                       (1, 29, 0.0061, 0.1718)])
-def test_wilson_intervals_of_newcombe(right, samples, low, high):
-    """Newcombe 1998, Statistics in Medicine 17, table I, method 3."""
-    assert wilson(right / samples, samples) == pytest.approx((low, high), abs=5e-5)
-    assert wilson(1 - right / samples, samples) == pytest.approx((1 - high, 1 - low), abs=5e-5)
-
-
-def test_wilson_intervals_cover():
-    """95 % of the intervals hold the true share, also near 1 (on average over the shares; at a single one it swings by a few percent)."""
-    rng, covered = np.random.default_rng(0), []
-    for share in np.linspace(0.02, 0.98, 40):
-        low, high = wilson(rng.binomial(50, share, 2000) / 50, 50)
-        covered.append(((low <= share) & (share <= high)).mean())
-    assert np.mean(covered) == pytest.approx(0.95, abs=0.01) and min(covered) > 0.85

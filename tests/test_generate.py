@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lcref.generate import filtered, generate
+from lcref.generate import filtered, generate, run
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Learned, Randomized, Rope
@@ -109,6 +109,30 @@ def test_the_seed_says_what_is_drawn():
     assert (one == again).all() and (one != other).any()
     rows = np.asarray(generate(make(), np.repeat(PROMPT[:1], B, axis=0), 5, seed=0))
     assert (rows[0] != rows[1]).any(), "rows draw for themselves"
+
+
+def test_one_program_draws_at_every_temperature_and_top_p():
+    """And still draws what the filters say: the first token is that of the filtered logits, setting for setting."""
+    logits = jax.jit(make())(PROMPT)[:, -1]
+    first = jax.random.split(jax.random.split(jax.random.key(0))[0], 5)[0]      # of the keys that `generate` makes from seed 0
+    drawn = lambda temperature, top_p: np.asarray(generate(make(), PROMPT, 5, temperature=temperature, top_k=7, top_p=top_p))
+    drawn(1.0, 0.9)
+    before, seen = run._cache_size(), []
+    for temperature, top_p in ((1.0, 0.9), (0.5, 0.9), (3.0, 0.4), (3.0, 1.0)):
+        seen.append(drawn(temperature, top_p))
+        want = jax.random.categorical(first, filtered(logits, temperature, 7, top_p))
+        assert (seen[-1][:, 0] == np.asarray(want)).all(), (temperature, top_p)
+    assert run._cache_size() == before and len({tokens.tobytes() for tokens in seen}) > 1, "the settings matter, and compile nothing"
+    drawn(1.0, None), drawn(2.0, None), drawn(0.1, None)
+    assert run._cache_size() <= before + 1, "without top_p nothing is sorted: another program, for every temperature"
+
+
+def test_greedy_decoding_is_one_program_whatever_the_filters():
+    greedy = lambda **kwargs: np.asarray(generate(make(), PROMPT, 6, temperature=0, **kwargs))
+    want, before = greedy(), run._cache_size()
+    for kwargs in (dict(top_k=3), dict(top_p=0.5), dict(top_k=2, top_p=0.1), dict(seed=4)):
+        assert (greedy(**kwargs) == want).all()
+    assert run._cache_size() == before
 
 
 def test_randomized_ids_are_drawn_once_for_a_stream():

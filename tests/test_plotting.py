@@ -1,41 +1,17 @@
-"""Figures and tables: what is drawn is what the lines say."""
+"""Figures: what is drawn is what the lines say."""
 import matplotlib.figure
 import numpy as np
 import pytest
 
 from lcref import plotting, report
 from lcref.experiment import Figure
-
-FIGURE = Figure("exact_match", "Who copies?", x_label="letters", trained_to=20)
-
-
-def lines(seeds, values=None):
-    """Lines of three runs whose exact match falls with length, 0.1 apart between seeds."""
-    values = values or {"rope": (1.0, 0.3, 0.0), "nope": (1.0, 0.5, 0.1), "hard_alibi": (1.0, 0.9, 0.8)}
-    return [{"run": run, "seed": seed, "metrics": {"exact_match": {name: float(np.clip(value - 0.1 * seed * (value < 1), 0, 1))
-                                                                   for name, value in zip(("10", "30", "100"), row)}}}
-            for run, row in values.items() for seed in range(seeds)]
+from tests.test_report import FIGURE, lines, sampled
 
 
 def axes_of(*args):
     axes = matplotlib.figure.Figure().subplots()
     plotting.panel(axes, *args)
     return axes
-
-
-def test_summary_is_median_and_range():
-    point = report.summary(lines(3), "exact_match")["rope"]["30"]
-    assert point == pytest.approx((0.1, 0.2, 0.3, 3))
-
-
-def test_summary_leaves_out_what_is_missing():
-    some = [{"run": "a", "metrics": {"loss": {"10": None, "20": 2.0, "30": float("nan")}}}, {"run": "a", "metrics": {"loss": {"20": 4.0}}}]
-    assert report.summary(some, "loss") == {"a": {"20": (2.0, 3.0, 4.0, 2)}}
-
-
-def test_summary_names_the_metrics_there_are():
-    with pytest.raises(KeyError, match="exact_matsch.*exact_match"):
-        report.summary(lines(1), "exact_matsch")
 
 
 def test_lines_are_medians_over_the_slices_in_numeric_order():
@@ -96,31 +72,49 @@ def test_curves_of_nothing():
         plotting.curves([], (FIGURE,), "never.png")
 
 
-def test_table_has_a_row_a_run_and_a_column_a_slice():
-    rows = report.table(lines(1), FIGURE).splitlines()
-    assert rows[0] == "exact match by letters"
-    assert rows[1].split() == ["10", "30", "100"]
-    assert [row.split() for row in rows[2:5]] == [["rope", "1.00", "0.30", "0.00"], ["nope", "1.00", "0.50", "0.10"],
-                                                  ["hard_alibi", "1.00", "0.90*", "0.80*"]]
+def bars_of(axes):
+    """{colour: {x: (low, high)}} of the bars."""
+    from matplotlib.collections import LineCollection
+    from matplotlib.colors import to_hex
+
+    found = [collection for collection in axes.collections if isinstance(collection, LineCollection)]
+    return {to_hex(c.get_color()[0][:3]).upper(): {segment[0][0]: (segment[0][1], segment[1][1]) for segment in c.get_segments()} for c in found}
 
 
-def test_table_shows_the_range_below_the_median():
-    rows = report.table(lines(3), FIGURE).splitlines()
-    assert "median of 3 seeds" in rows[0] and rows[2].split() == ["rope", "1.00", "0.20", "0.00"] and rows[3].split() == ["0.10..0.30"]
+def test_one_seed_of_a_share_has_a_bar_at_every_point():
+    axes = axes_of(sampled(lines(1), 200), FIGURE)
+    bars = bars_of(axes)
+    assert set(bars) == {plotting.COLOURS[run][0] for run in ("rope", "nope", "hard_alibi")}
+    assert bars[plotting.COLOURS["nope"][0]][30] == pytest.approx(report.wilson(0.5, 200))
+    assert bars[plotting.COLOURS["nope"][0]][10] == pytest.approx((0.9812, 1.0), abs=1e-4)
+    assert any(text.get_text() == "one seed; bars: 95 % interval of 200 problems" for text in axes.texts)
 
 
-def test_table_marks_the_lowest_where_lower_is_better():
-    rows = report.table(lines(1), Figure("exact_match", lower_is_better=True)).splitlines()
-    assert rows[2].split() == ["rope", "1.00", "0.30*", "0.00*"]
+def test_bars_only_where_they_are_wider_than_the_band():
+    """Seeds 0.2 apart at 30 letters say more than 200 problems do, and at 10 letters, where all seeds agree, less."""
+    axes = axes_of(sampled(lines(3), 200), FIGURE)
+    assert set(bars_of(axes)[plotting.COLOURS["rope"][0]]) == {10, 100}
+    assert any(text.get_text() == "median and range of 3 seeds; bars where wider: 95 % interval of 200 problems" for text in axes.texts)
 
 
-@pytest.mark.parametrize("width", [40, 60, 100])
-def test_table_fits_the_terminal(width):
-    many = [{"run": "rope", "metrics": {"exact_match": {str(n): 0.5 for n in range(10, 130, 10)}}} for _ in range(2)]
-    rows = report.table(many, FIGURE, width).splitlines()
-    assert max(map(len, rows)) <= width
-    assert [word for row in rows for word in row.split() if word.isdigit()] == [str(n) for n in range(10, 130, 10)]
+def test_no_bars_where_nothing_says_how_many_problems():
+    axes = axes_of(lines(1), FIGURE)
+    assert bars_of(axes) == {} and any(text.get_text() == "one seed" for text in axes.texts)
 
 
-def test_no_negative_zero():
-    assert "-0.00" not in report.table([{"run": "a", "metrics": {"recall": {"10": -0.001}}}], Figure("recall"))
+def test_where_training_ended_can_be_each_runs_own():
+    figure = Figure("exact_match", trained_to="data.max_length")
+    here = [line | {"config": {"data": {"max_length": 20 if line["run"] == "rope" else 50}}} for line in lines(2)]
+    axes = axes_of(here, figure)
+    assert {text.get_text() for text in axes.texts} >= {"trained to 20", "trained to 50"}
+    with pytest.raises(KeyError, match="trained_to='data.max_length' is no setting of the run rope: it has no 'max_length'"):
+        axes_of([{**here[0], "config": {"data": {}}}], figure)
+
+
+def test_loss_by_position_can_be_drawn():
+    from lcref.evaluate import PositionLoss
+
+    slices = {str(i): 2.0 + i / 4096 for i in range(0, PositionLoss().length, PositionLoss().bucket)}
+    axes = axes_of([{"run": "rope", "metrics": {"position_loss": slices}}], Figure("position_loss", x_label="position", trained_to=256))
+    line = next(line for line in axes.get_lines() if line.get_marker() == "o")
+    assert list(line.get_xdata()) == [128.0 * i for i in range(32)] and len(axes.get_xticks()) <= 10

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
@@ -357,6 +358,27 @@ def test_a_loss_that_is_not_finite_stops_the_run(seeds, bad, losses, tmp_path):
     trained, steps = run(seeds, tmp_path, source=Plain())                       # the cause mended, it goes on from there
     assert steps == [6, 8]
     same_bits(trained, straight(*seeds))
+
+
+@pytest.mark.parametrize("seeds, steps, spoilt, good", [((0,), 4, "2 to 3", 2), ((0, 1), 2, "0 to 1", None)], ids=["alone", "together"])
+def test_parameters_that_are_not_finite_stop_the_run(seeds, steps, spoilt, good, tmp_path, monkeypatch):
+    """A learning rate that overflows in the very last step: every loss was computed before it, and is finite."""
+    config = dataclasses.replace(CONFIG, steps=steps, warmup=0, weight_decay=0.123)
+    monkeypatch.setattr(optax, "warmup_cosine_decay_schedule", lambda *args: lambda i: jnp.where(i == steps - 1, jnp.inf, 1e-3))
+    told, last = [], f"last good checkpoint: {tmp_path}/step_0000000{good}" if good else "no checkpoint before it"
+    with pytest.raises(NonFiniteLoss) as stopped:
+        run(seeds, tmp_path, config=config, report=told.append)
+    assert str(stopped.value) == f"parameters or optimiser state are not finite after steps {spoilt}, though the loss at each of them was; {last}"
+    assert checkpoint.steps(tmp_path) == ([good] if good else []) and [progress.step for progress in told] == ([good] if good else [])
+
+
+def test_an_optimiser_state_that_is_not_finite_is_not_saved(tmp_path, monkeypatch):
+    """Squares of large gradients overflow first: Adam would divide by infinity and stand still, its parameters sound."""
+    monkeypatch.setattr(optax, "scale_by_adam", lambda *args: optax.GradientTransformation(
+        lambda params: jnp.float32(1e38), lambda updates, state, params=None: (jax.tree.map(jnp.zeros_like, updates), 10 * state)))
+    with pytest.raises(NonFiniteLoss, match="optimiser state are not finite after steps 0 to 1.*; no checkpoint before it"):
+        run([0], tmp_path, config=dataclasses.replace(CONFIG, weight_decay=0.0))
+    assert checkpoint.steps(tmp_path) == []
 
 
 def test_a_loss_that_is_not_finite_without_a_folder():

@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
-from lcref.nn.layers import Linear, Mlp, RMSNorm
+from lcref.nn.layers import Linear, Mlp, Rms
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Position, Rope
+from lcref.nn.positions.scheme import row_length
 from lcref.ops.positions import plain
 
 
@@ -27,6 +29,7 @@ class DecoderConfig:
     pattern: tuple | None = None               # ... unless this is given: mixer configs, repeated over the layers
     position: Any = Rope()
     feed_forward: Any = Mlp()
+    norm: Any = Rms()
     tie_embeddings: bool = False               # logits = norm(h) E^T with the input embedding E
     embed_std: float = 0.02
 
@@ -45,24 +48,26 @@ class DecoderConfig:
 class Block(nnx.Module):
     def __init__(self, cfg, mixer, position, rngs):
         gain = (2 * cfg.layers) ** -0.5        # each block adds two terms to the stream: keep its variance independent of depth
-        self.mixer_norm, self.mixer = RMSNorm(cfg.d_model), mixer.build(cfg.d_model, position=position, gain=gain, rngs=rngs)
-        self.feed_norm, self.feed_forward = RMSNorm(cfg.d_model), cfg.feed_forward.build(cfg.d_model, gain=gain, rngs=rngs)
+        self.mixer_norm, self.mixer = cfg.norm.build(cfg.d_model), mixer.build(cfg.d_model, position=position, gain=gain, rngs=rngs)
+        self.feed_norm, self.feed_forward = cfg.norm.build(cfg.d_model), cfg.feed_forward.build(cfg.d_model, gain=gain, rngs=rngs)
 
     def __call__(self, x, **kwargs):
         x = x + self.mixer(self.mixer_norm(x), **kwargs)
         return x + self.feed_forward(self.feed_norm(x))
 
-    def extend(self, x, state, positions):
-        y, state = self.mixer.extend(self.mixer_norm(x), state, positions)
+    def extend(self, x, state, **kwargs):
+        y, state = self.mixer.extend(self.mixer_norm(x), state, **kwargs)
         x = x + y
         return x + self.feed_forward(self.feed_norm(x)), state
 
 
 class State(NamedTuple):
-    """What decoding carries: how many tokens were read, the ids of all slots (None: 0, 1, 2, ...), one state per layer."""
+    """What decoding carries: how many tokens were read, the ids of all slots (None: 0, 1, 2, ...), one state per layer, and what the
+    position schemes solved for once (CLEX's frequencies)."""
     cursor: jax.Array | int
     positions: jax.Array | None
     layers: tuple
+    tables: tuple = ()
 
 
 class Decoder(nnx.Module):
@@ -71,7 +76,7 @@ class Decoder(nnx.Module):
         self.embedding = nnx.Embed(cfg.vocab, cfg.d_model, embedding_init=nnx.initializers.normal(cfg.embed_std), rngs=rngs)
         self.position, own = schemes(cfg, rngs)
         self.blocks = nnx.List([Block(cfg, mixer, position, rngs) for mixer, position in zip(cfg.mixers(), own)])
-        self.norm = RMSNorm(cfg.d_model)
+        self.norm = cfg.norm.build(cfg.d_model)
         self.readout = None if cfg.tie_embeddings else Linear(cfg.d_model, cfg.vocab, rngs)
 
     def __call__(self, tokens, positions=None, segments=None, capture=False):
@@ -81,48 +86,74 @@ class Decoder(nnx.Module):
         give the positions that restart with them. capture=True returns (logits, seen) with every intermediate by name:
         "embedding", "block0", ..., "block0/weights" [B,H,T,T].
         """
-        self.check(tokens, positions=positions, segments=segments)
         seen = {}
-        x = self.embed(tokens, positions)
-        seen["embedding"] = x
-        for i, block in enumerate(self.blocks):
-            inside = {} if capture else None
-            x = block(x, positions=positions, segments=segments, **({} if inside is None else dict(seen=inside)))
-            seen |= {f"block{i}": x, **{f"block{i}/{name}": value for name, value in (inside or {}).items()}}
-        logits = self.logits(x)
+        logits = self.logits(self.hidden(tokens, positions, segments, seen if capture else None))
         return (logits, seen) if capture else logits
+
+    def hidden(self, tokens, positions=None, segments=None, seen=None):
+        """What the logits are made of, [B,T,D]: for those who want only some of a long row's logits, since all of them are T x W numbers.
+        seen: a dict that receives every intermediate."""
+        self.check(tokens, positions=positions, segments=segments)
+        x = self.embed(tokens, positions)
+        if seen is not None:
+            seen["embedding"] = x
+        ready = self.ready(tokens.shape[1] if positions is None else row_length(positions), self.solve())
+        for i, block in enumerate(self.blocks):
+            inside = {}
+            x = block(x, positions=positions, segments=segments, **ready(block), **({} if seen is None else dict(seen=inside)))
+            if seen is not None:
+                seen |= {f"block{i}": x, **{f"block{i}/{name}": value for name, value in inside.items()}}
+        return x
 
     def init_state(self, batch, length, positions=None):
         """State for streams of up to `length` tokens (mixers with bounded memory, such as windowed attention, take any number).
         positions [1 or B, length]: ids of all slots, where they are not 0, 1, 2, ... (randomized schemes)."""
         if positions is not None and jnp.shape(positions) not in ((1, length), (batch, length)):
             raise ValueError(f"positions of a state must be [1 or {batch}, {length}], got {list(jnp.shape(positions))}")
-        return State(jnp.zeros((), jnp.int32), positions, tuple(block.mixer.init_state(batch, length) for block in self.blocks))
+        return State(np.int32(0), positions, tuple(block.mixer.init_state(batch, length) for block in self.blocks), self.solve())
 
     def extend(self, tokens, state):
         """The next n tokens [B,n] -> (logits [B,n,W], state): n = 1 is decoding, n > 1 prefill. Any split gives the whole pass's logits.
 
         Raises ValueError past the state's length; inside jit, where nothing can be raised, logits past it are NaN.
         """
+        x, after = self.read(tokens, state)
+        return self.logits(x), after
+
+    def read(self, tokens, state):
+        """`extend` without the logits: (what they are made of [B,n,D], state)."""
         self.check(tokens)
-        slots = state.cursor + jnp.arange(tokens.shape[1])
+        slots = state.cursor + np.arange(tokens.shape[1], dtype=np.int32)      # known at the start of a stream: tiles can then be skipped
         if state.positions is not None and not isinstance(slots, jax.core.Tracer) and slots[-1] >= state.positions.shape[1]:
             raise ValueError(f"the state holds positions for {state.positions.shape[1]} tokens, slot {int(slots[-1])} was asked for")
         x = self.embed(tokens, slots[None, :] if state.positions is None else state.positions[:, slots])
-        layers = []
+        layers, end = [], state.cursor + tokens.shape[1]
+        ready = self.ready(end if state.positions is None else row_length(state.positions), state.tables)
         for block, layer in zip(self.blocks, state.layers):
-            x, layer = block.extend(x, layer, state.positions)
+            x, layer = block.extend(x, layer, positions=state.positions, **ready(block))
             layers.append(layer)
-        logits, end = self.logits(x), state.cursor + tokens.shape[1]
         if state.positions is not None:                            # the lookup above repeats the last id: never let that pass for a result
-            logits = jnp.where(end > state.positions.shape[1], jnp.nan, logits)
-        return logits, State(end, state.positions, tuple(layers))
+            x = jnp.where(end > state.positions.shape[1], jnp.nan, x)
+        return x, State(end, state.positions, tuple(layers), state.tables)
+
+    def rotating(self):
+        """The distinct position schemes of the layers; mixers without one (state-space layers) are left out."""
+        return list({id(scheme): scheme for block in self.blocks if (scheme := getattr(block.mixer, "position", None)) is not None}.values())
+
+    def solve(self):
+        return tuple(scheme.solve() for scheme in self.rotating())
+
+    def ready(self, length, tables):
+        """block -> the keyword that hands its mixer the position scheme, made ready once for rows of this length."""
+        made = {id(scheme): dict(position=scheme.at(length, table)) for scheme, table in zip(self.rotating(), tables)}
+        return lambda block: made.get(id(getattr(block.mixer, "position", None)), {})
 
     def embed(self, tokens, positions):
         positions = plain(tokens.shape[1])[None, :] if positions is None else positions
         return self.position.embed(self.embedding(tokens), positions)
 
     def logits(self, x):
+        """Next-token logits, float32, of what `hidden` gave."""
         x = self.norm(x)
         return (self.embedding.attend(x) if self.readout is None else self.readout(x)).astype(jnp.float32)
 

@@ -1,16 +1,33 @@
-"""The parts every block shares: root-mean-square norm and the two feed-forward layers.
+"""The parts every block shares: two norms and two feed-forward layers.
 
-    RMSNorm    y = x / sqrt(mean(x^2) + eps) * g                            arXiv 1910.07467
-    Mlp        y = W2 gelu(W1 x)                                            width F (default 4 D)
+    Rms        y = x / sqrt(mean(x^2) + eps) * g                            arXiv 1910.07467
+    Centred    y = (x - mean(x)) / sqrt(var(x) + eps) * g + b               layer norm, arXiv 1607.06450
+    Mlp        y = W2 gelu(W1 x)                                            width F (default 4 D); gelu in its tanh form
     GatedMlp   y = W2 (silu(W1 x) * W3 x)                                   SwiGLU, arXiv 2002.05202; F (default 8/3 D, up to a multiple of 8)
 
-No biases. x is [..., D].
+x is [..., D]. Products carry no bias unless asked for; statistics of the norms are float32.
 """
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+
+@dataclass(frozen=True)
+class Rms:
+    epsilon: float = 1e-6
+
+    def build(self, width):
+        return RMSNorm(width, self.epsilon)
+
+
+@dataclass(frozen=True)
+class Centred:
+    epsilon: float = 1e-5
+
+    def build(self, width):
+        return LayerNorm(width, self.epsilon)
 
 
 class RMSNorm(nnx.Module):
@@ -23,20 +40,34 @@ class RMSNorm(nnx.Module):
         return (wide * self.scale[...].reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
 
 
+class LayerNorm(nnx.Module):
+    def __init__(self, width, epsilon=1e-5):
+        self.scale, self.shift, self.epsilon = nnx.Param(jnp.ones((width,))), nnx.Param(jnp.zeros((width,))), epsilon
+
+    def __call__(self, x):
+        wide, row = x.astype(jnp.float32), (1,) * (x.ndim - 1) + (-1,)
+        wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
+        wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
+        return (wide * self.scale[...].reshape(row) + self.shift[...].reshape(row)).astype(x.dtype)
+
+
 class Linear(nnx.Module):
-    """y = x W on the last axis, no bias; W [fan_in, fan_out] normal (truncated) with variance gain^2 / fan_in.
+    """y = x W (+ b) on the last axis; W [fan_in, fan_out] normal (truncated) with variance gain^2 / fan_in, b zeros.
 
     x is flattened to rows first: the weights' gradient is then one product of two matrices. With [B,T,D] operands XLA's CPU compiler
     contracts two axes at once, and a training step of the feed-forward takes twice as long.
     """
 
-    def __init__(self, fan_in, fan_out, rngs, gain=1.0):
+    def __init__(self, fan_in, fan_out, rngs, gain=1.0, bias=False):
         init = nnx.initializers.variance_scaling(gain**2, "fan_in", "truncated_normal")
         self.kernel = nnx.Param(init(rngs.params(), (fan_in, fan_out), jnp.float32))
+        self.bias = nnx.Param(jnp.zeros((fan_out,))) if bias else None
 
     def __call__(self, x):
         W = self.kernel[...].astype(x.dtype)
-        return (x.reshape(-1, W.shape[0]) @ W).reshape(*x.shape[:-1], W.shape[1])
+        y = x.reshape(-1, W.shape[0]) @ W
+        y = y if self.bias is None else y + self.bias[...].astype(x.dtype)[None, :]
+        return y.reshape(*x.shape[:-1], W.shape[1])
 
 
 def positive(width):
@@ -47,12 +78,13 @@ def positive(width):
 @dataclass(frozen=True)
 class Mlp:
     width: int | None = None
+    bias: bool = False
 
     def __post_init__(self):
         positive(self.width)
 
     def build(self, d_model, *, gain, rngs):
-        return MlpLayer(d_model, self.width or 4 * d_model, gain, rngs)
+        return MlpLayer(d_model, self.width or 4 * d_model, self.bias, gain, rngs)
 
 
 @dataclass(frozen=True)
@@ -67,8 +99,8 @@ class GatedMlp:
 
 
 class MlpLayer(nnx.Module):
-    def __init__(self, d_model, width, gain, rngs):
-        self.up, self.down = Linear(d_model, width, rngs), Linear(width, d_model, rngs, gain)
+    def __init__(self, d_model, width, bias, gain, rngs):
+        self.up, self.down = Linear(d_model, width, rngs, bias=bias), Linear(width, d_model, rngs, gain, bias)
 
     def __call__(self, x):
         return self.down(nnx.gelu(self.up(x)))
@@ -82,4 +114,5 @@ class GatedMlpLayer(nnx.Module):
         return self.down(nnx.silu(self.gate(x)) * self.up(x))
 
 
+NORMS = {"rms": Rms, "centred": Centred}
 FEED_FORWARDS = {"mlp": Mlp, "gated_mlp": GatedMlp}

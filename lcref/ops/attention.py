@@ -37,6 +37,19 @@ def attend(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=None, weights=
     return out.reshape(B, T, H, v.shape[-1]).astype(q.dtype)
 
 
+def merged(parts):
+    """Softmax attention over all keys from attention over disjoint sets of them: [(out [B,T,H,V], lse [B,H,T])] -> [B,T,H,V].
+
+    out = sum_p exp(lse_p - lse) out_p with lse = log sum_p exp(lse_p): exact. A row that sees no key in any part gets 0.
+    """
+    lse = jnp.stack([lse for _, lse in parts])
+    top = jax.lax.stop_gradient(jnp.max(lse, 0))
+    share = jnp.exp(lse - jnp.where(jnp.isneginf(top), 0.0, top)[None])
+    share = share / jnp.where(jnp.isneginf(top), 1.0, share.sum(0))[None]
+    outs = [jnp.swapaxes(s, 1, 2)[..., None] * out.astype(jnp.float32) for s, (out, _) in zip(share, parts)]
+    return sum(outs).astype(parts[0][0].dtype)
+
+
 def attention_weights(q, k, *, weights=softmax, **kwargs):
     """The T x S matrix itself, float32 [B,H,T,S]: for pictures, and for `attend`."""
     return weights(*attention_scores(q, k, weights=weights, **kwargs))

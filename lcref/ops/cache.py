@@ -43,7 +43,7 @@ class FullCache:
 
     @classmethod
     def create(cls, batch, length, heads, k_width, v_width, dtype=jnp.float32):
-        return cls(*empty(batch, length, heads, k_width, v_width, dtype), jnp.zeros((), jnp.int32))
+        return cls(*empty(batch, length, heads, k_width, v_width, dtype), np.int32(0))
 
     def extend(self, k, v):
         """Raises ValueError past the end. Where the cursor is traced and nothing can be raised, the values become NaN instead of
@@ -70,19 +70,23 @@ class RingCache:
     @classmethod
     def create(cls, batch, window, sinks, heads, k_width, v_width, dtype=jnp.float32):
         rows = sinks + window
-        return cls(*empty(batch, rows, heads, k_width, v_width, dtype), jnp.full((rows,), EMPTY, jnp.int32), jnp.zeros((), jnp.int32), sinks)
+        return cls(*empty(batch, rows, heads, k_width, v_width, dtype), jnp.full((rows,), EMPTY, jnp.int32), np.int32(0), sinks)
 
     def extend(self, k, v):
         """Raises ValueError where k and v do not fit."""
         check(self, k, v)
         rows, n, cursor = self.slots.shape[0], k.shape[1], self.cursor
         window = rows - self.sinks
-        new = cursor + jnp.arange(n, dtype=jnp.int32)
-        seen = [jnp.concatenate(pair, 1) for pair in ((self.k, k.astype(self.k.dtype)), (self.v, v.astype(self.v.dtype)))]
+        new = cursor + np.arange(n, dtype=np.int32)
+        if not isinstance(cursor, jax.core.Tracer) and int(cursor) == 0:            # known to be empty: only the new tokens are there to see
+            seen, seen_slots = (k.astype(self.k.dtype), v.astype(self.v.dtype)), np.arange(n)
+        else:
+            seen = [jnp.concatenate(pair, 1) for pair in ((self.k, k.astype(self.k.dtype)), (self.v, v.astype(self.v.dtype)))]
+            seen_slots = jnp.concatenate([self.slots, new])
         row = jnp.where(new < self.sinks, new, self.sinks + (new - self.sinks) % window)
         kept = (new < self.sinks) | (new >= cursor + n - window)                    # of n > window new tokens the last ones stay
         row = jnp.where(kept, row, rows)                                            # one past the end: dropped
         after = RingCache(self.k.at[:, row].set(k.astype(self.k.dtype), mode="drop"),
                           self.v.at[:, row].set(v.astype(self.v.dtype), mode="drop"),
                           self.slots.at[row].set(new, mode="drop"), cursor + n, self.sinks)
-        return *seen, jnp.concatenate([self.slots, new]), after
+        return *seen, seen_slots, after

@@ -6,6 +6,9 @@
 
 Randomized ids are the whole trick of that paper: a model trained at T <= 40 with ids drawn up to 2048 has met every id, and every
 gap between ids, that a plain model would first meet at test time. The order of tokens survives, their exact distances do not.
+
+One scheme has an end: a learned table has a vector for each of n ids, and none for the next.
+    stretched    0 1 2 2.25 2.5 2.75 3 ...       Zhang et al., arXiv 2403.15378 (Long-CLIP): keep the first rows, interpolate the rest
 """
 import jax
 import jax.numpy as jnp
@@ -41,6 +44,27 @@ def randomized(key, T, max_length):
     if not 1 <= T <= max_length:
         raise ValueError(f"cannot draw {T} distinct positions from range({max_length}): need 1 <= T <= max_length")
     return jnp.sort(jax.random.choice(key, max_length, (T,), replace=False)).astype(jnp.int32)
+
+
+def stretched(table, factor, keep):
+    """A learned position table for more positions.  table [n, D] -> [factor n - (factor - 1) keep, D], in its dtype.  arXiv 2403.15378.
+
+    The first `keep` rows stay as they are: short texts, on which they were trained best, read as before. Between every two of the others
+    come factor - 1 new rows on the line that joins them; the last row is followed by as many, on the line through the last two.
+    CLIP's 77 rows, keep = 20 and factor = 4, become 248. Meant to be trained on (the paper trains only the rows past `keep`).
+    Raises ValueError unless 0 <= keep < n, n >= 2 and factor is a whole number >= 1. O(factor n D).
+    """
+    n = len(table)
+    if not (1 <= factor < np.inf and factor == int(factor)):
+        raise ValueError(f"a position table is stretched by a whole number >= 1, got {factor}")
+    if n < 2 or not 0 <= keep < n:
+        raise ValueError(f"cannot keep {keep} rows of a position table of {n}: need 0 <= keep < rows, and 2 rows to draw a line")
+    old = np.concatenate([np.arange(keep, dtype=np.float64), keep + np.arange(int(factor) * (n - keep)) / factor])   # row in `table`
+    below = old.astype(np.int32)
+    part = jnp.asarray(old - below, jnp.float32)[:, None]
+    rows = jnp.asarray(table).astype(jnp.float32)
+    rows = jnp.concatenate([rows, 2 * rows[-1:] - rows[-2:-1]])                # one step on along the last line
+    return ((1 - part) * rows[below] + part * rows[below + 1]).astype(table.dtype)
 
 
 def known(pos):

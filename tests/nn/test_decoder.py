@@ -16,9 +16,10 @@ from flax import nnx
 
 from lcref import config
 from lcref.nn.decoder import Decoder, DecoderConfig
-from lcref.nn.layers import GatedMlp
+from lcref.nn.layers import Centred, GatedMlp
 from lcref.nn.mixers.attention import AttentionConfig
-from lcref.nn.positions import POSITIONS, T5, Alibi, Fire, Kerple, Learned, Nope, Randomized, Rope, Sinusoidal
+from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, Kerple, Learned, LMInfinite, Nope, Randomized, Rope, SelfExtend, Sinusoidal,
+                                StreamingLLM)
 from lcref.ops.weights import LogN, Tempered
 from tests.compiling import quick
 from tests.tolerances import assert_close
@@ -28,6 +29,9 @@ FULL = AttentionConfig(heads=4, kv_heads=2)
 NEAR = AttentionConfig(heads=4, kv_heads=2, window=3, sinks=2)
 # Two kinds of layer: what one of them breaks, the logits show.
 MIXED = (dataclasses.replace(FULL, qk_norm=True, soft_cap=5.0, weights=Tempered(0.3)), dataclasses.replace(NEAR, weights=LogN(8.0)))
+# Schemes that rotate far keys differently, with something far in ten tokens; they do not go with weights that count keys.
+FAR = {"lm_infinite": LMInfinite(near=3), "streaming_llm": StreamingLLM(near=3, sinks=2), "self_extend": SelfExtend(near=4, group=2)}
+PATTERNS = {name: (dataclasses.replace(FULL, qk_norm=True, soft_cap=5.0), NEAR) for name in FAR} | {"streaming_llm": (NEAR, NEAR)}
 TOKENS = np.random.default_rng(0).integers(0, W, (T, T)).astype(np.int32)
 # packed rows: documents of 1 + 9, 2 + 8, 3 + 7, 4 + 6 and 5 + 4 tokens (and one of padding), then five rows with one document each
 CUTS = [1, 2, 3, 4, 5]
@@ -45,24 +49,28 @@ def make(position, pattern=MIXED, **kwargs):
 
 
 @functools.cache
-def programs(position):
+def programs(position, pattern):
     """The whole pass and pieces of it as compiled functions; randomized schemes use their base's."""
-    _, decoder = make(position)
+    _, decoder = make(position, pattern)
     graph, params = nnx.split(decoder)
     forward = quick(lambda params, tokens, positions, segments: nnx.merge(graph, params)(tokens, positions=positions, segments=segments))
     pieces = {n: quick(lambda params, tokens, state: nnx.merge(graph, params).extend(tokens, state)) for n in (1, 4)}
     return functools.partial(forward, params), lambda tokens, state: pieces[tokens.shape[1]](params, tokens, state)
 
 
+def scheme(name):
+    return FAR.get(name) or POSITIONS[name]()
+
+
 def compiled(name):
-    scheme = POSITIONS[name]()
-    return programs(scheme.base if isinstance(scheme, Randomized) else scheme)
+    made = scheme(name)
+    return programs(made.base if isinstance(made, Randomized) else made, PATTERNS.get(name, MIXED))
 
 
-def ids(scheme, plain=np.arange(T, dtype=np.int32)[None, :], length=T):
+def ids(position, plain=np.arange(T, dtype=np.int32)[None, :], length=T):
     """The ids of a pass, for a scheme or the name of one: themselves unless the scheme draws them."""
-    scheme = POSITIONS[scheme]() if isinstance(scheme, str) else scheme
-    return np.asarray(scheme.ids(jax.random.key(7), plain, length=length))
+    position = scheme(position) if isinstance(position, str) else position
+    return np.asarray(position.ids(jax.random.key(7), plain, length=length))
 
 
 def forward(name, tokens=TOKENS, positions=None, segments=np.ones((T, T), np.int32)):
@@ -103,7 +111,7 @@ def test_a_token_changes_no_earlier_logit(name):
 @pytest.mark.parametrize("split", [(4, 1, 1, 4), (1,) * 6 + (4,)], ids=str)
 @pytest.mark.parametrize("name", POSITIONS)
 def test_extend_in_any_split_is_the_whole_pass(name, split):
-    _, decoder = make(POSITIONS[name]())
+    _, decoder = make(scheme(name), PATTERNS.get(name, MIXED))
     assert_close(in_pieces(decoder, TOKENS, split, ids(name), extend=compiled(name)[1]), whole(name))
 
 
@@ -136,8 +144,9 @@ def test_op_by_op_and_without_a_batch_of_positions(name):
 
 def test_gradients_are_finite_and_reach_every_parameter():
     """One model whose layers have a scheme each, on packed rows with padding."""
-    own = [POSITIONS[name]() for name in POSITIONS if not name.startswith("randomized") and name not in ("sinusoidal", "learned")]
-    _, decoder = make(Learned(T), tuple(dataclasses.replace(MIXED[i % 2], position=position) for i, position in enumerate(own)))
+    own = {name: scheme(name) for name in POSITIONS if not name.startswith("randomized") and name not in ("sinusoidal", "learned")}
+    _, decoder = make(Learned(T), tuple(dataclasses.replace(PATTERNS.get(name, MIXED)[i % 2], position=position)
+                                        for i, (name, position) in enumerate(own.items())))
     graph, params = nnx.split(decoder)
 
     def loss(params):
@@ -152,7 +161,7 @@ def test_gradients_are_finite_and_reach_every_parameter():
 @pytest.mark.parametrize("name", POSITIONS)
 def test_every_seed_is_the_same_program(name):
     """A compiled call is found again by its graph: equal for every seed, and for a config written down and read back."""
-    cfg = make(POSITIONS[name]())[0]
+    cfg = make(scheme(name), PATTERNS.get(name, MIXED))[0]
     one, two = (nnx.split(nnx.eval_shape(lambda: Decoder(c, rngs=nnx.Rngs(seed))))[0]
                 for seed, c in enumerate((cfg, config.from_dict(config.to_dict(cfg)))))
     assert one == two and hash(one) == hash(two)
@@ -317,7 +326,7 @@ def test_what_the_blocks_add_does_not_grow_with_depth(layers):
 # ----------------------------------------------------------------------------------------------------- config and errors
 
 CHANGES = dict(vocab=13, d_model=24, layers=3, mixer=NEAR, pattern=(NEAR, FULL), position=Alibi(), feed_forward=GatedMlp(64),
-               tie_embeddings=True, embed_std=0.5)
+               norm=Centred(), tie_embeddings=True, embed_std=0.5)
 
 
 def test_every_field_of_the_config_changes_something():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lcref.nn.layers import FEED_FORWARDS, GatedMlp, Linear, Mlp, RMSNorm
+from lcref.nn.layers import FEED_FORWARDS, NORMS, GatedMlp, LayerNorm, Linear, Mlp, RMSNorm
 from tests.tolerances import assert_close
 
 D = 12
@@ -50,7 +50,32 @@ def test_rms_norm_computes_in_float32():
     assert got.dtype == jnp.float16 and np.allclose(got, 1, atol=1e-2)
 
 
+def test_layer_norm_is_its_formula():
+    norm = LayerNorm(D)
+    norm.scale[...], norm.shift[...] = jnp.linspace(0.5, 2.0, D), jnp.linspace(-1.0, 1.0, D)
+    x = X.astype(np.float64)
+    want = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5) * np.linspace(0.5, 2.0, D) + np.linspace(-1.0, 1.0, D)
+    assert_close(norm(jnp.asarray(X)), want.astype(np.float32))
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_keep_the_dtype_compute_in_float32_and_read_epsilon(name):
+    norm = NORMS[name]().build(D)
+    x = jnp.asarray(X * 300, jnp.float16)                  # a float16 sum of squares would overflow
+    got = norm(x)
+    assert got.dtype == jnp.float16 and np.isfinite(got).all()
+    assert_close(got, norm(x.astype(jnp.float32)).astype(jnp.float16), "bfloat16")
+    assert not np.allclose(NORMS[name](epsilon=1.0).build(D)(jnp.asarray(X)), norm(jnp.asarray(X)), atol=1e-2)
+
+
 # ----------------------------------------------------------------------------------------------------------------- linear
+
+def test_linear_with_a_bias():
+    layer = Linear(D, 7, nnx.Rngs(0), bias=True)
+    layer.bias[...] = jnp.arange(7.0)
+    assert_close(layer(jnp.asarray(X)), (X @ weight(layer) + np.arange(7.0)).astype(np.float32))
+    assert layer(jnp.asarray(X, jnp.bfloat16)).dtype == jnp.bfloat16
+
 
 @pytest.mark.parametrize("shape", [(D,), (3, D), (2, 5, D), (2, 3, 4, D)])
 def test_linear_is_a_product_on_the_last_axis(shape):
@@ -107,7 +132,7 @@ def test_gain_scales_what_a_feed_forward_adds(name):
 
 @pytest.mark.parametrize("name", FEED_FORWARDS)
 def test_every_field_of_a_feed_forward_changes_something(name):
-    changes = dict(width=10)
+    changes = dict(width=10) | (dict(bias=True) if name == "mlp" else {})
     cfg = FEED_FORWARDS[name]()
     assert set(changes) == {f.name for f in dataclasses.fields(cfg)}, "a new field needs a change here that shows in the layer"
 

@@ -150,7 +150,7 @@ def test_memory_of_a_window_does_not_grow():
 
 # ----------------------------------------------------------------------------------------------------- config and errors
 
-CHANGES = dict(heads=2, kv_heads=2, head_dim=6, window=3, sinks=1, weights=LogN(4.0), soft_cap=0.5, qk_norm=True, implementation="chunked")
+CHANGES = dict(heads=2, kv_heads=2, head_dim=6, window=3, sinks=1, weights=LogN(4.0), soft_cap=0.5, qk_norm=True, bias=True, implementation="chunked")
 
 
 def test_every_field_of_the_config_changes_something():
@@ -162,6 +162,8 @@ def test_every_field_of_the_config_changes_something():
         if field == "implementation":                              # the same values another way
             programs = [str(jax.make_jaxpr(lambda x: make(c)(x))(X)) for c in (base, cfg)]
             assert programs[0] != programs[1]
+        elif field == "bias":
+            assert make(cfg).out.bias.shape == (D,) and make(base).out.bias is None
         elif field in ("kv_heads", "head_dim"):
             assert make(cfg).k.kernel.shape != make(base).k.kernel.shape
         else:

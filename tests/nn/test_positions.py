@@ -8,14 +8,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, KerplePower, Learned, Nope, Position, PositionConfig,
-                                Randomized, Rope, Sinusoidal, Xpos)
+from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, KerplePower, Learned, LMInfinite, Nope, Position,
+                                PositionConfig, Randomized, Rope, SelfExtend, Sinusoidal, StreamingLLM, Xpos)
 from lcref.ops import positions
+from lcref.ops.rope_scaling import SCALINGS
 
 B, T, H, K, D = 2, 10, 4, 8, 16
 PLAIN = {name for name in POSITIONS if not name.startswith("randomized_")}
 # what a constant added to all positions leaves unchanged; the others must change, or they would be declared here
-SHIFT_INVARIANT = {"nope", "rope", "xpos", "alibi", "hard_alibi", "t5", "kerple", "kerple_power"}
+SHIFT_INVARIANT = {"nope", "rope", "lm_infinite", "streaming_llm", "self_extend", "xpos", "alibi", "hard_alibi", "t5", "kerple", "kerple_power"}
 PARAMETER_COUNT = {"learned": 2048 * D, "t5": 32 * H, "kerple": 2 * H, "kerple_power": 2 * H, "fire": 2 * 32 + 33 * H + 2}
 
 
@@ -51,6 +52,15 @@ def compiled(cfg, seed=0):
     graph, params = nnx.split(build(cfg, seed))
     program = jax.jit(lambda params, *args: hooks(nnx.merge(graph, params), *args))
     return functools.partial(program, params)
+
+
+@functools.cache
+def far(cfg, seed=0):
+    """What is rotated differently beyond `near`, as one program; zeros for schemes without."""
+    module = build(cfg, seed)
+    if module.near is None:
+        return lambda q, k, pos: (np.zeros(1), np.zeros(1))
+    return jax.jit(lambda q, k, pos: (module.rotate_far(q, pos, of="q"), module.rotate_far(k, pos, of="k")))
 
 
 def scores(cfg, pos):
@@ -157,6 +167,7 @@ def bumped(cfg, field):
     value = getattr(cfg, field)
     special = {"layout": {"half": "interleaved", "interleaved": "concatenated" if isinstance(cfg, Sinusoidal) else "half"},
                "fraction": {1.0: 0.5}, "windowed": {None: 1}, "windows": {None: (2, 5)}, "bidirectional": {False: True},
+               "scaling": {None: SCALINGS["linear"](4.0, 128)}, "rope": {Rope(): Rope(base=500.0)}, "limit_distance": {None: 3},
                "length": {2048: 9}, "center": {0: 100}, "buckets": {32: 16}, "max_length": {2048: 1000}, "threshold": {512.0: 2.0}}
     if field == "base" and isinstance(cfg, Randomized):
         return Nope()
@@ -168,7 +179,7 @@ def outcome(cfg):
     pos = jnp.asarray([[0, 1, 2, 3, 5, 8, 13, 50, 70, 200], [9, 8, 7, 6, 5, 4, 3, 2, 1, 0]])
     try:
         ids = cfg.ids(jax.random.key(0), pos, length=256)
-        return [np.asarray(a) for a in (ids, *compiled(cfg)(X, Q, KEYS, ids))]
+        return [np.asarray(a) for a in (ids, *compiled(cfg)(X, Q, KEYS, ids), *far(cfg)(Q, KEYS, ids * 10))]
     except ValueError as error:
         return str(error)
 
@@ -205,11 +216,11 @@ def test_gradients_reach_every_parameter_through_a_tile_function(name):
 
 @each_plain
 def test_gradients_of_the_inputs_are_finite(name):
-    pos = jnp.asarray([[0, 0, 1, 2, 1000, 1001, 1500, 2000, 2046, 2047]])
+    pos, program = jnp.asarray([[0, 0, 1, 2, 1000, 1001, 1500, 2000, 2046, 2047]]), compiled(POSITIONS[name]())
 
     @jax.jit
     def loss(x, q, k):
-        return sum((a**2).sum() for a in compiled(POSITIONS[name]())(x, q, k, pos)[:3])
+        return sum((a**2).sum() for a in program(x, q, k, pos)[:3])
     for g in jax.grad(loss, argnums=(0, 1, 2))(*map(jnp.asarray, (X, Q, KEYS))):
         assert np.isfinite(g).all() and np.asarray(g).any()
 

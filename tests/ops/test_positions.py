@@ -1,4 +1,4 @@
-"""Position ids: plain, packed, randomized."""
+"""Position ids: plain, packed, randomized; and a learned table stretched to more of them."""
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,3 +63,45 @@ def test_randomized_depends_on_the_key_and_covers_the_range():
 def test_randomized_refuses_what_does_not_fit(T):
     with pytest.raises(ValueError, match=rf"draw {T} distinct positions from range\(64\)"):
         positions.randomized(jax.random.key(0), T, 64)
+
+
+# ---------------------------------------------------------------------------------------------------- stretching a learned table
+
+def test_stretched_clip_table():
+    # p[i] = i, 77 rows, 20 kept, times 4: 248 rows
+    got = np.asarray(positions.stretched(jnp.arange(77.0)[:, None], 4, 20))[:, 0]
+    assert len(got) == 248
+    np.testing.assert_array_equal(got[:20], np.arange(20))
+    np.testing.assert_array_equal(got[20:25], [20, 20.25, 20.5, 20.75, 21])
+    np.testing.assert_array_equal(got[-7:], [75.25, 75.5, 75.75, 76, 76.25, 76.5, 76.75])
+    np.testing.assert_array_equal(got[20:], 20 + np.arange(228) / 4)
+
+
+@pytest.mark.parametrize("n, factor, keep", [(10, 3, 4), (5, 2, 0), (6, 4, 5), (2, 3, 1), (7, 1, 3)])
+def test_stretched_against_the_published_loops(n, factor, keep):
+    table = np.random.default_rng(0).normal(size=(n, 6)).astype(np.float32)
+    wanted = list(table[:keep])
+    for i in range(keep, n):
+        step = table[i + 1] - table[i] if i + 1 < n else table[-1] - table[-2]
+        wanted += [table[i] + m / factor * step for m in range(factor)]
+    got = positions.stretched(table, factor, keep)
+    assert got.shape == (factor * n - (factor - 1) * keep, 6) and got.dtype == jnp.float32
+    np.testing.assert_allclose(got, np.stack(wanted), rtol=1e-5, atol=1e-6)
+    old = np.concatenate([np.arange(keep), keep + factor * np.arange(n - keep)])
+    np.testing.assert_array_equal(np.asarray(got)[old], table)               # the old rows are all still there
+    if factor == 1:
+        np.testing.assert_array_equal(got, table)
+
+
+def test_stretched_keeps_the_dtype_and_passes_gradients():
+    table = jnp.ones((4, 2), jnp.bfloat16)
+    assert positions.stretched(table, 2, 1).dtype == jnp.bfloat16
+    grads = jax.grad(lambda t: positions.stretched(t, 2, 1).sum())(jnp.ones((4, 1)))
+    np.testing.assert_allclose(grads[:, 0], [1, 1.5, 1.5, 3.0])                # row 2 loses half a row to the line past the end
+
+
+@pytest.mark.parametrize("n, factor, keep, message", [(4, 2.5, 1, "2.5"), (4, np.inf, 1, "inf"), (4, 0, 1, "0"), (4, 2, 4, "keep 4 rows of a position table of 4"),
+                                                      (4, 2, -1, "-1"), (1, 2, 0, "table of 1")])
+def test_stretched_refuses(n, factor, keep, message):
+    with pytest.raises(ValueError, match=message):
+        positions.stretched(np.zeros((n, 3), np.float32), factor, keep)

@@ -7,6 +7,7 @@ be drawn at random): inside one document the two order tokens the same way, and 
 Sinks are the first slots of the token's own document, so that a packed document sees what it would see alone.
 With `window` set, decoding keeps a ring of window + sinks keys; else it keeps them all.
 """
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,9 @@ from flax import nnx
 
 from lcref.kernels.attention import dot_product_attention
 from lcref.nn.layers import Linear, RMSNorm
-from lcref.nn.positions import Position
+from lcref.nn.positions.scheme import Position, row_length
 from lcref.ops import masks
-from lcref.ops.attention import attention_weights
+from lcref.ops.attention import attention_scores, merged
 from lcref.ops.cache import FullCache, RingCache
 from lcref.ops.positions import packed, plain
 from lcref.ops.weights import Softmax, Weights
@@ -34,6 +35,7 @@ class AttentionConfig:
     sinks: int = 0                             # ... and the first `sinks`
     weights: Weights = Softmax()
     soft_cap: float | None = None
+    bias: bool = False                         # of the four projections
     qk_norm: bool = False                      # RMSNorm on q and k per head before rotation (arXiv 2302.05442)
     position: Any = None                       # this layer's own scheme; None = the decoder's
     implementation: str | None = None          # of dot_product_attention; None picks by size
@@ -83,19 +85,24 @@ class Attention(nnx.Module):
         H, K = cfg.heads, cfg.width(d_model)
         G = cfg.kv_heads or H
         self.cfg, self.position, self.shape = cfg, position, (H, G, K)
-        self.q, self.k, self.v = Linear(d_model, H * K, rngs), Linear(d_model, G * K, rngs), Linear(d_model, G * K, rngs)
-        self.out = Linear(H * K, d_model, rngs, gain)
+        check_scheme(cfg, position)
+        self.q, self.k, self.v = (Linear(d_model, n * K, rngs, bias=cfg.bias) for n in (H, G, G))
+        self.out = Linear(H * K, d_model, rngs, gain, cfg.bias)
         self.q_norm, self.k_norm = (RMSNorm(K), RMSNorm(K)) if cfg.qk_norm else (None, None)
         learned = jax.tree.map(lambda leaf: nnx.Param(jnp.asarray(leaf, jnp.float32)), jax.tree.leaves(cfg.weights))
         self.learned = nnx.List(learned)       # what the weights value learns: its array leaves (tau of Tempered)
 
-    def __call__(self, x, positions=None, segments=None, seen=None):
-        """seen: a dict that receives the attention weights [B,H,T,T] (then the T x T matrix is built)."""
-        q, k, v = self.project(x, positions)
-        kwargs = dict(mask=self.cfg.mask(segments), bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap, weights=self.weights())
+    def __call__(self, x, positions=None, segments=None, position=None, seen=None):
+        """position: the scheme made ready for rows of this length (None: do it here).
+        seen: a dict that receives the attention weights [B,H,T,T] (then the T x T matrix is built)."""
+        ids = plain(x.shape[1])[None, :] if positions is None else positions
+        position = position or self.position.at(row_length(ids), self.position.solve())
+        q, k, v = self.project(x)
+        kwargs = dict(bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap)
+        views = self.views(position, q, k, ids, ids, self.cfg.mask(segments))
         if seen is not None:
-            seen["weights"] = attention_weights(q, k, **kwargs)
-        return self.merge(dot_product_attention(q, k, v, implementation=self.cfg.implementation, **kwargs))
+            seen["weights"] = attention_weights(views, weights=self.weights(), **kwargs)
+        return self.merge(self.attend(views, v, **kwargs))
 
     def init_state(self, batch, length, dtype=jnp.float32):
         H, G, K = self.shape
@@ -103,23 +110,41 @@ class Attention(nnx.Module):
             return FullCache.create(batch, length, G, K, K, dtype)
         return RingCache.create(batch, self.cfg.window, self.cfg.sinks, G, K, K, dtype)
 
-    def extend(self, x, state, positions=None):
+    def extend(self, x, state, positions=None, position=None):
         """positions: ids of all slots [1 or B, length] of the stream, or None for 0, 1, 2, ..."""
         q_slots = state.cursor + np.arange(x.shape[1])
-        q, k, v = self.project(x, q_slots[None, :] if positions is None else positions[:, q_slots])
+        ids = lambda slots: slots[None, :] if positions is None else positions[:, jnp.minimum(slots, positions.shape[1] - 1)]
+        position = position or self.position.at(state.cursor + x.shape[1] if positions is None else row_length(positions), self.position.solve())
+        q, k, v = self.project(x)
+        if not position.late:
+            k = position.rotate(k, ids(q_slots), of="k")
         k, v, k_slots, state = state.extend(k, v)
-        y = dot_product_attention(q, k, v, mask=self.cfg.mask(), bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap,
-                                  weights=self.weights(), q_pos=q_slots, k_pos=k_slots, implementation=self.cfg.implementation)
-        return self.merge(y), state
+        views = self.views(position, q, k, ids(q_slots), ids(k_slots) if position.late else None, self.cfg.mask())
+        kwargs = dict(bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap, q_pos=q_slots, k_pos=k_slots)
+        return self.merge(self.attend(views, v, **kwargs)), state
 
-    def project(self, x, positions):
+    def project(self, x):
         H, G, K = self.shape
         B, T, _ = x.shape
         q, k, v = self.q(x).reshape(B, T, H, K), self.k(x).reshape(B, T, G, K), self.v(x).reshape(B, T, G, K)
-        if self.cfg.qk_norm:
-            q, k = self.q_norm(q), self.k_norm(k)
-        positions = plain(T)[None, :] if positions is None else positions
-        return self.position.rotate(q, positions, of="q"), self.position.rotate(k, positions, of="k"), v
+        return (self.q_norm(q), self.k_norm(k), v) if self.cfg.qk_norm else (q, k, v)
+
+    def views(self, position, q, k, q_ids, k_ids, mask):
+        """[(q, k, mask)]: queries and keys rotated, and which pairs they stand for. One view, unless the scheme rotates far keys
+        differently. k_ids None: the keys are rotated already."""
+        if position.near is None:
+            return [(position.rotate(q, q_ids, of="q"), k if k_ids is None else position.rotate(k, k_ids, of="k"), mask)]
+        near = masks.window(position.near)
+        start = jnp.min(q_ids)                  # near keys: only differences count, and small numbers make exact angles, a million tokens on
+        return [(position.rotate(q, q_ids - start, of="q"), position.rotate(k, k_ids - start, of="k"), mask & near),
+                (position.rotate_far(q, q_ids, of="q"), position.rotate_far(k, k_ids, of="k"), mask & ~near)]
+
+    def attend(self, views, v, **kwargs):
+        kwargs |= dict(weights=self.weights(), implementation=self.cfg.implementation)
+        if len(views) == 1:
+            (q, k, mask), = views
+            return dot_product_attention(q, k, v, mask=mask, **kwargs)
+        return merged([dot_product_attention(q, k, v, mask=mask, return_lse=True, **kwargs) for q, k, mask in views])
 
     def merge(self, y):
         return self.out(y.reshape(*y.shape[:2], -1))
@@ -136,3 +161,19 @@ class Attention(nnx.Module):
     def weights(self):
         structure = jax.tree.structure(self.cfg.weights)
         return jax.tree.unflatten(structure, [p[...] for p in self.learned])
+
+
+def check_scheme(cfg, position):
+    """ValueError where a scheme that rotates far keys differently does not go with the mixer."""
+    if position.near is None:
+        return
+    position.cfg.check(cfg)
+    if cfg.weights.factor(jnp.ones((1,))) is not None:
+        raise ValueError(f"{type(position.cfg).__name__} attends to near and far keys apart, and {type(cfg.weights).__name__} counts all of them: "
+                         "choose softmax")
+
+
+def attention_weights(views, weights, **kwargs):
+    """The T x S matrix [B,H,T,S]: every pair is visible in one view at most."""
+    scored = [attention_scores(q, k, mask=mask, weights=weights, **kwargs) for q, k, mask in views]
+    return weights(functools.reduce(jnp.maximum, [scores for scores, _ in scored]), scored[0][1])

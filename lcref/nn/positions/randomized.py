@@ -1,0 +1,55 @@
+"""Other ids for any scheme: T sorted distinct ids out of range(max_length) in place of 0..T-1."""
+from dataclasses import dataclass
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from lcref.nn.positions.rotary import Rope
+from lcref.nn.positions.scheme import PositionConfig
+from lcref.ops import positions
+
+
+@dataclass(frozen=True)
+class Randomized(PositionConfig):
+    """Any scheme, told T sorted distinct ids out of range(max_length) in place of 0..T-1.  arXiv 2305.16843.
+
+    The module is the base scheme's; what is new is `ids`. Draw once per forward pass, in training and in evaluation alike:
+        positions = cfg.ids(key, plain(T)[None])
+    and, when a stream is decoded in pieces, once for the whole stream: `length` = how many tokens it may come to hold.
+    """
+    draws_ids: ClassVar[bool] = True
+    base: PositionConfig = Rope()
+    max_length: int = 2048
+
+    def __post_init__(self):
+        if not isinstance(self.base, PositionConfig) or isinstance(self.base, Randomized):
+            raise ValueError(f"randomized ids need a plain position config as base, got {self.base!r}")
+        if self.max_length < 1:
+            raise ValueError(f"randomized max_length must be at least 1, got {self.max_length}")
+        if self.base.limit is not None and self.base.limit < self.max_length:
+            raise ValueError(f"randomized ids go up to {self.max_length - 1}, but the base scheme ends at {self.base.limit}")
+
+    @property
+    def per_layer(self):
+        return self.base.per_layer
+
+    @property
+    def limit(self):
+        return self.max_length
+
+    def ids(self, key, pos, length=None):
+        """pos [T] or [B,T] plain or within-document positions, all < length (default: T) -> ids, int32, same shape.
+
+        Every row is given the same table: position p has one id in the whole batch. Raises ValueError without a key, for
+        length > max_length, and for known positions >= length; traced ones past it get the id max_length, which no draw contains.
+        """
+        if key is None:
+            raise ValueError("randomized positions need a key: ids(key, pos)")
+        length = pos.shape[-1] if length is None else length
+        table, here = positions.randomized(key, length, self.max_length), positions.known(pos)
+        if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
+            raise ValueError(f"positions {here.min()} to {here.max()} with ids drawn for {length}: give the whole stream's length")
+        return jnp.take(table, jnp.asarray(pos), mode="fill", fill_value=self.max_length)
+
+    def build(self, heads, head_dim, d_model, *, rngs):
+        return self.base.build(heads, head_dim, d_model, rngs=rngs)

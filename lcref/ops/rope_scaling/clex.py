@@ -1,0 +1,146 @@
+"""CLEX: frequencies as the solution of a learned ODE in the length scale t.  Chen et al., arXiv 2310.16450, and the authors' code.
+
+The state is z(t) = ln theta(t), one number a plane, z(1) = ln theta. NTK scaling with alpha(t) = 2t - 1 is one such curve,
+    ntk_k(t) = theta_k (2t - 1)^(-2k/(K-2)),
+and CLEX learns how to leave it:
+    dz/dt = act((z + ln ntk(t)) W_up) W_down  +  d ln ntk/dt,        W_up [K/2, width K],  W_down [width K, K/2] zero at first
+
+Put y = z - ln ntk: the prior drops out, and only what is learned is left to integrate,
+    dy/dt = act((y + 2 ln ntk(t)) W_up) W_down,    y(1) = 0,         theta(t) = ntk(t) exp(y(t)),
+the same function, without the error of stepping through a prior that is known: a step of 0.1 is enough, and at initialisation, y = 0,
+it is exactly NTK. One ODE serves all layers and heads.
+
+Training, every pass of n tokens: t ~ U{1..factor}, and n ids that reach t L: 0, n - 2 ids drawn without replacement between, and
+t L - 1. So the model meets long positions, and the frequencies that go with them, at the price of short passes. t = 1 is 0..n-1.
+Reading: t = ceil(length / L), at most factor; ids are plain; frequencies come from a table solved once for t = 1..factor. The angles
+of old keys change with t, so a cache holds keys un-rotated. The authors also scale logits by ln n / ln L when evaluating: that is
+log_n in ops/weights.py, with reference = L.
+
+    Clex               the above
+    ClexPrior          W_down never trained: NTK frequencies with CLEX's training ids. A config of its own, nothing to train.
+    RandomPositions    CLEX's training ids and plain frequencies: what of the gain do ids alone explain?
+
+Cost: 4 (factor - 1) / step products of a vector with the two matrices, per training pass and once per text read.
+
+Deviation: the released code computes ln ntk inside the act with base 10,000 whatever the model's base; here it is the model's.
+Deviation: for passes of c windows (n = c L) it puts ids at whole multiples of 1/c; the last id then equals its neighbour (c = 2) or
+lies before it (c > 2). Here the n t places are spread evenly over 0..t L - 1. The same for c = 1.
+"""
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from lcref.ops.positions import known
+from lcref.ops.rope_scaling.ode import integrate
+from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, number, single, theta, whole, windows
+
+ACTIVATIONS = {"tanh": jnp.tanh, "silu": jax.nn.silu}
+
+
+@dataclass(frozen=True)
+class RandomPositions(Scaling):
+    """CLEX's training ids, plain frequencies: the control called RandomPos in the paper. It extrapolates badly, and should.
+
+    factor: largest t, a whole number. ValueError for factor < 1 or original_length < 1.
+    """
+    draws_training_ids: ClassVar[bool] = True
+    factor: int = 16
+    original_length: int = 2048
+
+    def __post_init__(self):
+        whole("clex", "factor", self.factor)
+        whole("clex", "original_length", self.original_length)
+
+    def inv_freq(self, head_dim, base, length, table=None):
+        return single(theta(head_dim, base))
+
+    def training_ids(self, key, pos):
+        """pos [..., n] -> ids, same shape: one draw for all rows, and position p has one id in the whole batch.
+
+        n is a multiple of original_length, else ValueError: only then does max(ids) + 1, the length that inv_freq is asked for, lie in
+        window t. (In packed rows it is the longest document's end that says.) int32 for n = L, else float32. Exactly n - 2 distinct
+        places: random numbers for all n factor - 2 of them, those past n t - 2 struck out, the places of the n - 2 smallest. A sort,
+        O(n factor log(n factor)), whose shape does not depend on t. ValueError without a key, or for known pos outside 0..n-1.
+        """
+        n, L = pos.shape[-1], self.original_length
+        if key is None:
+            raise ValueError("clex draws ids in every training pass: give a key")
+        if n < 2 or n % L:
+            raise ValueError(f"clex trains on whole windows: {n} positions are not a multiple of original_length {L}, or too few")
+        here = known(pos)
+        if here is not None and here.size and not 0 <= here.min() <= here.max() < n:
+            raise ValueError(f"positions {here.min()} to {here.max()} in a pass of {n}")
+        for_t, for_places = jax.random.split(key)
+        t = jax.random.randint(for_t, (), 1, self.factor + 1)
+        tickets = jax.random.bits(for_places, (n * self.factor - 2,), jnp.uint32)
+        place = jnp.arange(len(tickets), dtype=jnp.int32)
+        tickets = jnp.where(place < n * t - 2, tickets, np.uint32(2**32 - 1))    # equal tickets: the sort is stable, struck out ones last
+        between = jnp.sort(jnp.argsort(tickets, stable=True)[:n - 2]).astype(jnp.int32) + 1
+        ids = jnp.concatenate([jnp.zeros(1, jnp.int32), between, (n * t - 1)[None]])
+        if n != L:
+            last = (L * t - 1).astype(jnp.float32)
+            ids = (ids.astype(jnp.float32) * (last / (n * t - 1).astype(jnp.float32))).at[-1].set(last)
+        return jnp.take(ids, jnp.asarray(pos), mode="fill", fill_value=L * self.factor)
+
+
+@dataclass(frozen=True)
+class ClexPrior(RandomPositions):
+    """The curve that CLEX starts from: theta_k (2t - 1)^(-2k/(K-2)) at t = ceil(length / original_length), at most factor."""
+    dynamic: ClassVar[bool] = True
+
+    def inv_freq(self, head_dim, base, length, table=None):
+        """Row t of `table` [factor, K/2]; of the curve at initialisation when there is none."""
+        table = single(np.exp(log_ntk(head_dim, base, np.arange(1, self.factor + 1)))) if table is None else table
+        t = windows(length, self.original_length)
+        return table[min(t, self.factor) - 1 if known(length) is not None else jnp.minimum(t, self.factor) - 1]
+
+
+@dataclass(frozen=True)
+class Clex(ClexPrior):
+    """factor: largest t. step: of the integration, in t. width: W_up is [K/2, width K]. activation: "tanh" or "silu".
+
+    ValueError for factor < 1, original_length < 1, width < 1, a step that does not divide 1, an unknown activation.
+    """
+    step: float = 0.1
+    width: int = 1
+    activation: Literal["tanh", "silu"] = "tanh"
+
+    def __post_init__(self):
+        super().__post_init__()
+        number("clex", "step", self.step, above=0)
+        if self.step > 1 or not math.isclose(round(1 / self.step) * self.step, 1, rel_tol=1e-9):
+            raise ValueError(f"clex step must divide 1, as 0.1 or 0.25 do, got {self.step}")
+        whole("clex", "width", self.width)
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"unknown clex activation {self.activation!r}: choose one of {', '.join(ACTIVATIONS)}")
+
+    def initial(self, key, head_dim):
+        """W_up [K/2, width K] ~ U(-1, 1) / sqrt(width K), W_down [width K, K/2] = 0, float32: at first CLEX is ClexPrior."""
+        theta(head_dim, 10_000.0)                                              # odd widths complain here
+        half, hidden = head_dim // 2, self.width * head_dim
+        return {"up": jax.random.uniform(key, (half, hidden), jnp.float32, -1.0, 1.0) * hidden**-0.5,
+                "down": jnp.zeros((hidden, half), jnp.float32)}
+
+    def solve(self, head_dim, base, parameters):
+        """parameters {"up", "down"} -> theta(t) at t = 1..factor, f32[factor, K/2]; row 0 is theta itself. Differentiable."""
+        up, down = (jnp.asarray(parameters[name], jnp.float32) for name in ("up", "down"))
+        log_theta, exponents = single(np.log(theta(head_dim, base))), single(ntk_exponents(head_dim))
+        act = ACTIVATIONS[self.activation]
+
+        def slope(t, y):
+            x = y + 2 * (log_theta - exponents * jnp.log(2 * t - 1))
+            return jnp.matmul(act(jnp.matmul(x, up, precision="highest")), down, precision="highest")
+
+        steps = round(1 / self.step)
+        times = 1 + np.arange((self.factor - 1) * steps + 1) / steps
+        y = integrate(slope, jnp.zeros(head_dim // 2, jnp.float32), times)[::steps]
+        return single(np.exp(log_ntk(head_dim, base, times[::steps]))) * jnp.exp(y)
+
+
+def log_ntk(head_dim, base, t):
+    """ln theta_k - 2k/(K-2) ln(2t - 1), float64.  t, numpy [N] -> [N, K/2]."""
+    return np.log(theta(head_dim, base)) - np.log(2.0 * t - 1)[:, None] * ntk_exponents(head_dim)

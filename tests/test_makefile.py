@@ -1,0 +1,46 @@
+"""`make notebooks` where there are notebooks, and where there are none."""
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(not shutil.which("make"), reason="there is no make here")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A folder with the Makefile and an environment whose jupyter only says how it was called; nothing is installed."""
+    shutil.copy(Path(__file__).parents[1] / "Makefile", tmp_path)
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / ".venv/bin").mkdir(parents=True)
+    for name in ("python", "jupyter"):
+        (tmp_path / ".venv/bin" / name).write_text(f'#!/bin/sh\necho "{name} $@"\n')
+        (tmp_path / ".venv/bin" / name).chmod(0o755)
+    stamp = tmp_path / ".venv/installed-notebooks"
+    stamp.touch()
+    later = (tmp_path / "pyproject.toml").stat().st_mtime + 10
+    os.utime(stamp, (later, later))
+    return tmp_path
+
+
+def make(folder, target):
+    return subprocess.run(["make", "--no-print-directory", target], cwd=folder, capture_output=True, text=True)
+
+
+def test_no_notebooks_is_said_in_a_sentence(checkout):
+    done = make(checkout, "notebooks")
+    assert done.returncode != 0 and done.stdout == ""
+    assert done.stderr.splitlines()[0] == "lcref: there are no notebooks: this checkout has no folder notebooks/"
+
+
+def test_notebooks_are_opened_where_they_are(checkout):
+    (checkout / "notebooks").mkdir()
+    done = make(checkout, "notebooks")
+    assert (done.returncode, done.stdout) == (0, "jupyter lab notebooks\n"), done.stderr
+
+
+def test_the_help_names_the_targets(checkout):
+    assert [line.split()[1] for line in make(checkout, "help").stdout.splitlines() if line.startswith("make ")] == [
+        "demo", "test", "install", "bench", "notebooks", "doctor", "clean"]

@@ -1,0 +1,157 @@
+"""Results in words: what a table says is what the lines say, and how sure that is."""
+import numpy as np
+import pytest
+
+from lcref import config, report
+from lcref.evaluate import EVALS, ExactMatch, KeyRecall
+from lcref.experiment import Figure
+from lcref.report import wilson
+
+FIGURE = Figure("exact_match", "Who copies?", x_label="letters", trained_to=20)
+
+
+def lines(seeds, values=None):
+    """Lines of three runs whose exact match falls with length, 0.1 apart between seeds."""
+    values = values or {"rope": (1.0, 0.3, 0.0), "nope": (1.0, 0.5, 0.1), "hard_alibi": (1.0, 0.9, 0.8)}
+    return [{"run": run, "seed": seed, "metrics": {"exact_match": {name: float(np.clip(value - 0.1 * seed * (value < 1), 0, 1))
+                                                                   for name, value in zip(("10", "30", "100"), row)}}}
+            for run, row in values.items() for seed in range(seeds)]
+
+
+def sampled(lines, problems, make=ExactMatch, field="samples"):
+    """The same lines with a config that says how many problems each share was measured on."""
+    return [line | {"config": config.to_dict({"evals": (make(**{field: problems}),)})} for line in lines]
+
+
+def test_summary_is_median_and_range():
+    point = report.summary(lines(3), "exact_match")["rope"]["30"]
+    assert point[:4] == pytest.approx((0.1, 0.2, 0.3, 3)) and point.trials is None
+
+
+def test_summary_leaves_out_what_is_missing():
+    some = [{"run": "a", "metrics": {"loss": {"10": None, "20": 2.0, "30": float("nan")}}}, {"run": "a", "metrics": {"loss": {"20": 4.0}}}]
+    assert report.summary(some, "loss") == {"a": {"20": (2.0, 3.0, 4.0, 2, None)}}
+
+
+def test_summary_names_the_metrics_there_are():
+    with pytest.raises(KeyError, match="exact_matsch.*exact_match"):
+        report.summary(lines(1), "exact_matsch")
+
+
+def test_table_has_a_row_a_run_and_a_column_a_slice():
+    rows = report.table(lines(1), FIGURE).splitlines()
+    assert rows[0] == "exact match by letters"
+    assert rows[1].split() == ["10", "30", "100"]
+    assert [row.split() for row in rows[2:5]] == [["rope", "1.00", "0.30", "0.00"], ["nope", "1.00", "0.50", "0.10"],
+                                                  ["hard_alibi", "1.00", "0.90*", "0.80*"]]
+
+
+def test_table_shows_the_range_below_the_median():
+    rows = report.table(lines(3), FIGURE).splitlines()
+    assert "median of 3 seeds" in rows[0] and rows[2].split() == ["rope", "1.00", "0.20", "0.00"] and rows[3].split() == ["0.10..0.30"]
+
+
+def test_table_marks_the_lowest_where_lower_is_better():
+    rows = report.table(lines(1), Figure("exact_match", lower_is_better=True)).splitlines()
+    assert rows[2].split() == ["rope", "1.00", "0.30*", "0.00*"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 100])
+def test_table_fits_the_terminal(width):
+    many = [{"run": "rope", "metrics": {"exact_match": {str(n): 0.5 for n in range(10, 130, 10)}}} for _ in range(2)]
+    rows = report.table(many, FIGURE, width).splitlines()
+    assert max(map(len, rows)) <= width
+    assert [word for row in rows for word in row.split() if word.isdigit()] == [str(n) for n in range(10, 130, 10)]
+
+
+def test_no_negative_zero():
+    assert "-0.00" not in report.table([{"run": "a", "metrics": {"recall": {"10": -0.001}}}], Figure("recall"))
+
+
+# ---------------------------------------------------------------------------------------------------------------- sampling
+
+@pytest.mark.parametrize("right, samples, low, high", [(81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611),
+                                                       (1, 29, 0.0061, 0.1718)])
+def test_wilson_intervals_of_newcombe(right, samples, low, high):
+    """Newcombe 1998, Statistics in Medicine 17, table I, method 3."""
+    assert wilson(right / samples, samples) == pytest.approx((low, high), abs=5e-5)
+    assert wilson(1 - right / samples, samples) == pytest.approx((1 - high, 1 - low), abs=5e-5)
+
+
+def test_wilson_intervals_cover():
+    """95 % of the intervals hold the true share, also near 1 (on average over the shares; at a single one it swings by a few percent)."""
+    rng, covered = np.random.default_rng(0), []
+    for share in np.linspace(0.02, 0.98, 40):
+        low, high = wilson(rng.binomial(50, share, 2000) / 50, 50)
+        covered.append(((low <= share) & (share <= high)).mean())
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.01) and min(covered) > 0.85
+
+
+@pytest.mark.parametrize("metric", report.TRIALS)
+def test_evaluations_say_how_many_problems_they_pose(metric):
+    """The field that TRIALS names is one of the evaluation of that name; asked twice as much, it is twice as sure."""
+    ev = EVALS[metric](**{report.TRIALS[metric]: 50})
+    line = {"run": "a", "metrics": {metric: {"10": 0.5}}, "config": config.to_dict({"evals": (EVALS["context_loss"](), ev)})}
+    point = report.summary([line], metric)["a"]["10"]
+    assert point.trials == 50 and point.sampling == wilson(0.5, 50)
+
+
+def test_the_committed_results_say_how_many_problems_they_are_of():
+    from lcref import results
+    from lcref.experiment import shipped
+
+    for name, metric, problems in (("copy", "exact_match", 200), ("text", "key_recall", 100)):
+        lines = results.read(shipped("results") / "quickstart" / f"{name}.cpu.jsonl")
+        assert {point.trials for points in report.summary(lines, metric).values() for point in points.values()} == {problems}
+    assert {point.trials for points in report.summary(lines, "context_loss").values() for point in points.values()} == {None}
+
+
+def test_tokens_of_one_answer_are_not_trials_of_their_own():
+    (line,) = sampled([{"run": "a", "metrics": {"exact_match": {"10": 0.5}, "token_accuracy": {"10": 0.5}}}], 200)
+    assert report.summary([line], "exact_match")["a"]["10"].trials == 200
+    assert report.summary([line], "token_accuracy")["a"]["10"].trials is None
+
+
+def test_the_interval_is_that_of_one_seed_however_many_there_are():
+    """All seeds are asked the same problems: three seeds that agree are as unsure as one."""
+    same = [{"run": "a", "seed": seed, "metrics": {"exact_match": {"10": 0.5}}} for seed in range(3)]
+    assert report.summary(sampled(same, 200), "exact_match")["a"]["10"].sampling == wilson(0.5, 200)
+
+
+def test_the_interval_is_shown_where_it_is_wider_than_the_range():
+    points = report.summary(sampled(lines(3), 200), "exact_match")["rope"]
+    assert points["30"].sampling is None and points["30"].high - points["30"].low > np.diff(wilson(0.2, 200))
+    assert points["10"].sampling == pytest.approx((0.9812, 1.0), abs=1e-4) and points["100"].sampling == pytest.approx((0.0, 0.0188), abs=1e-4)
+    assert report.summary(sampled(lines(3), 20), "exact_match")["rope"]["30"].sampling == wilson(points["30"].median, 20)
+
+
+def test_table_of_one_seed_shows_the_interval_below_the_share():
+    rows = report.table(sampled(lines(1), 200), FIGURE).splitlines()
+    assert rows[0] == "exact match by letters: ~ the 95 % interval of a share of 200 problems"
+    assert rows[2].split() == ["rope", "1.00", "0.30", "0.00"] and rows[3].split() == ["~0.98..1.00", "~0.24..0.37", "~0.00..0.02"]
+    assert rows[4].split()[0] == "nope"
+
+
+def test_table_of_seeds_shows_range_and_interval_in_rows_of_their_own():
+    rows = report.table(sampled(lines(3), 200), FIGURE, width=140).splitlines()
+    assert rows[0] == ("exact match by letters: median of 3 seeds; below it their range; ~ the 95 % interval of a share of 200 problems, "
+                       "where that is wider")
+    assert rows[2].split() == ["rope", "1.00", "0.20", "0.00"]
+    assert rows[3].split() == ["0.10..0.30"] and rows[4].split() == ["~0.98..1.00", "~0.00..0.02"]
+    at = rows[2].index("0.20")
+    assert rows[3].index("0.10..0.30") <= at < rows[3].index("0.10..0.30") + 10 and rows[4][at:at + 4].isspace()
+    assert max(map(len, report.table(sampled(lines(3), 200), FIGURE, width=60).splitlines())) <= 60
+
+
+def test_markdown_says_what_sampling_leaves_open():
+    text = report.markdown(sampled(lines(3), 200), FIGURE)
+    table, words = text.split("\n\n")
+    assert table == report.markdown(lines(3), FIGURE), "and the table is the same without"
+    assert words == ("Each value is a share of 200 problems, the same ones for every seed; what that sampling alone leaves open (95 %): "
+                     "0.00 to 0.02 at 0.00, 0.07 to 0.15 at 0.10, 0.43 to 0.57 at 0.50, 0.85 to 0.93 at 0.90, 0.98 to 1.00 at 1.00.")
+    assert report.markdown(sampled(lines(3), 100, KeyRecall, "questions"), FIGURE) == table, "questions of another evaluation"
+
+
+def test_runs_of_different_numbers_of_problems():
+    mixed = sampled(lines(1)[:1], 50) + sampled(lines(1)[1:], 200)
+    assert "a share of 50 problems or more" in report.table(mixed, FIGURE)
