@@ -11,3 +11,7 @@ TRAIN_STEP = {                                             # a Llama-shaped deco
     "tiny": dict(layers=2, d_model=32, heads=2, feed_forward=64, T=32, B=2, vocab=64),
     "4x128": dict(layers=4, d_model=128, heads=4, feed_forward=512, T=256, B=16, vocab=256),
 }
+DECODE = {                                                 # a Llama-shaped decoder: T tokens of prompt, then `tokens` one by one
+    "tiny": dict(layers=2, d_model=32, heads=4, kv_heads=2, feed_forward=64, T=32, tokens=4, vocab=64),
+    "smollm2-135m": dict(layers=30, d_model=576, heads=9, kv_heads=3, feed_forward=1536, T=2048, tokens=16, vocab=49152),
+}

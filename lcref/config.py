@@ -12,6 +12,7 @@ silently did something else. Nothing here imports jax.
 
 import dataclasses
 import difflib
+import functools
 import hashlib
 import importlib
 import json
@@ -29,8 +30,6 @@ TABLES = {
     "norm": "lcref.nn.layers:NORMS",
     "scaling": "lcref.ops.rope_scaling:SCALINGS",
 }
-# Fields that came later, and that a digest leaves out while they are None: what does not use them keeps the digest it had.
-OPTIONAL = {"Run": ("read", "start")}
 # Fields that hold a part of some kind under another name.
 FIELD_KINDS = {"pattern": "mixer", "base": "position"}
 
@@ -213,19 +212,34 @@ def from_dict(data):
 
 
 def digest(cfg) -> str:
-    """12 hex digits of the sha256 of a config. Module names are left out, so that moving a class changes no digest."""
+    """12 hex digits of the sha256 of a config. Module names and fields at their defaults are left out, so that neither moving a class nor
+    a new field changes what a finished run is called. The price: a default, once released, stays what it is."""
     return digest_of(to_dict(cfg))
 
 
 def digest_of(data) -> str:
     """`digest` of what `to_dict` wrote."""
-    def short(data):
-        if isinstance(data, dict):
-            absent = [name for name in OPTIONAL.get(str(data.get("type")).rpartition(".")[2], ()) if data.get(name) is None]
-            return {name: value.rpartition(".")[2] if name == "type" else short(value) for name, value in data.items() if name not in absent}
-        return [short(value) for value in data] if isinstance(data, list) else data
+    return hashlib.sha256(json.dumps(shortened(data), sort_keys=True).encode()).hexdigest()[:12]
 
-    return hashlib.sha256(json.dumps(short(data), sort_keys=True).encode()).hexdigest()[:12]
+
+def shortened(data):
+    """What a digest is made of: types without their modules, and of the fields only those that are not at their default."""
+    if not isinstance(data, dict):
+        return [shortened(value) for value in data] if isinstance(data, list) else data
+    usual = defaults(data["type"]) if "type" in data else {}
+    found = {name: value.rpartition(".")[2] if name == "type" else shortened(value) for name, value in data.items()}
+    return {name: value for name, value in found.items() if name not in usual or json.dumps(value, sort_keys=True) != usual[name]}
+
+
+@functools.cache
+def defaults(kind: str) -> dict[str, str]:
+    """Field -> its default, shortened, as JSON, of the dataclass of that name; nothing for a class that cannot be found."""
+    module, _, name = kind.rpartition(".")
+    try:
+        fields = dataclasses.fields(getattr(importlib.import_module(module), name))
+    except (ImportError, AttributeError, ValueError, TypeError):
+        return {}
+    return {f.name: json.dumps(shortened(to_dict(f.default)), sort_keys=True) for f in fields if f.default is not dataclasses.MISSING}
 
 
 def flat(cfg, prefix: str = "") -> dict[str, str]:

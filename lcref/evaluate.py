@@ -185,7 +185,7 @@ class PositionLoss:
 @dataclass(frozen=True)
 class KeyRecall:
     """Text with a key in it (lcref.data.keyed): share of questions answered, by the number of tokens between key and question. Chance is
-    1 / keys. A model whose layers x window is less than the distance cannot do better."""
+    1 / keys for every token of the key. A model whose layers x window is less than the distance cannot do better."""
     distances: tuple[int, ...] = (32, 64, 128, 240, 512, 1024, 2048)
     questions: int = 100                       # per distance
     split: str = "validation"
@@ -204,10 +204,10 @@ class KeyRecall:
         found, limit = {}, min([scheme.limit for scheme in schemes if scheme.limit is not None], default=np.inf)
         for distance in self.distances:
             rows, answers = source.questions(self.seed, self.questions, distance, split=self.split)
-            targets = np.concatenate([rows[:, 1:], answers[:, None]], 1)
-            T = rows.shape[1]
+            targets = np.concatenate([rows[:, 1:], answers[:, -1:]], 1)
+            T, span = rows.shape[1], answers.shape[1]
             after = ((0, 0), (0, min(-T % 256, max(0, limit - T))))             # what comes after the question changes nothing
-            found[str(distance)] = float(score(decoder, np.pad(rows, after), np.pad(targets, after), real=T)[1][:, T - 1].mean())
+            found[str(distance)] = float(score(decoder, np.pad(rows, after), np.pad(targets, after), real=T)[1][:, T - span:T].all(1).mean())
         return {"key_recall": found}
 
 

@@ -68,6 +68,7 @@ class Figure:
     trained_to: float | str | None = None  # a dotted line: everything right of it was never trained on. "data.max_length": each run's own
     log_x: bool = False
     lower_is_better: bool = False
+    over: str = "seeds"  # what a run's lines differ in: the median and range are over these
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,8 @@ class Finished(NamedTuple):
 
 
 def revive(folder: str | Path, seed: int | None = None) -> Finished:
-    """The run in a checkpoint folder. `seed` chooses one where several were trained together (default: the first).
+    """The run in a checkpoint folder: of those that share its training, the one it is named after, and the model that this one reads.
+    `seed` chooses one where several were trained together (default: the first).
 
     FileNotFoundError for a folder that is not one of a run, ValueError for one without a whole checkpoint or with a foreign config.
     """
@@ -46,7 +47,7 @@ def revive(folder: str | Path, seed: int | None = None) -> Finished:
 
     from lcref import checkpoint
     from lcref.nn.decoder import Decoder
-    from lcref.train import dress
+    from lcref.train import dress, read_as
 
     step = checkpoint.latest(folder)
     if step is None:
@@ -55,4 +56,5 @@ def revive(folder: str | Path, seed: int | None = None) -> Finished:
     params = dress(params, checkpoint.restore(folder, step, None)["params"])
     if len(seeds) > 1:  # trained in one program: the first axis of every array is the seed
         params = jax.tree.map(lambda x: x[seeds.index(seed)], params)
-    return Finished(said["experiment"], said["run"], said["size"], seed, step, made, nnx.merge(graph, params))
+    decoder = nnx.merge(graph, params)
+    return Finished(said["experiment"], said["run"], said["size"], seed, step, made, decoder if made.read is None else read_as(decoder, made.read))

@@ -26,6 +26,15 @@ COLOURS = {
     "sinusoidal": (GREY, "p"),
     "learned": (GREY, ">"),
     "randomized": (SKY, "d"),
+    "none": (RED, "o"),
+    "control": (BLACK, "s"),
+    "linear": (BLUE, "^"),
+    "ntk": (GREEN, "D"),
+    "dynamic_ntk": (SKY, "P"),
+    "yarn": (ORANGE, "h"),
+    "lm_infinite": (PINK, "X"),
+    "streaming": (GREY, ">"),
+    "clex": (BLACK, "*"),
 }
 SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
 DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]
@@ -105,9 +114,53 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
         axes.annotate(f"trained to {end:g}", (end, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
                       textcoords="offset points", color="#555555", fontsize=10, va="bottom")
     axes.set_title(figure.title, loc="left", fontsize=12, fontweight="bold", pad=20, wrap=True)
-    axes.annotate(caption(found, before), (1, 0), xycoords="axes fraction", xytext=(0, -42), textcoords="offset points", ha="right",
+    axes.annotate(caption(found, before, figure.over), (1, 0), xycoords="axes fraction", xytext=(0, -42), textcoords="offset points", ha="right",
                   va="top", fontsize=9, color="#555555")
     label_ends(axes, ends, style)
+
+
+def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label="length", y_label="depth") -> Path:
+    """One panel per run of a metric whose slices are "x@y", shares from 0 (dark) to 1 (light), the mean over lines written in every cell.
+
+    KeyError for a metric that no line has. heat(lines, "passkey", "passkey.png")
+    """
+    import matplotlib
+    from matplotlib.figure import Figure as Canvas
+
+    cells = {}
+    for line in lines:
+        for name, value in line["metrics"].get(metric, {}).items():
+            cells.setdefault(line["run"], {}).setdefault(name, []).append(value)
+    if not cells:
+        raise KeyError(f"no results line has the metric {metric!r}")
+    places = [name.split("@") for found in cells.values() for name in found]
+    xs, ys = (sorted({place[i] for place in places}, key=float) for i in (0, 1))
+    columns = min(4, len(cells))
+    rows = -(-len(cells) // columns)
+    with matplotlib.rc_context({"font.size": 11}):
+        canvas = Canvas(figsize=(0.9 + columns * max(1.7, 0.62 * len(xs) + 0.5), 0.8 + rows * (0.42 * len(ys) + 0.9)), dpi=140, layout="constrained",
+                        facecolor="white")
+        canvas.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
+        grid = canvas.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        for axes, (run, found) in zip(grid, cells.items()):
+            shares = [[sum(got) / len(got) if (got := found.get(f"{x}@{y}")) else float("nan") for x in xs] for y in ys]
+            axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+            for i, row in enumerate(shares):
+                for j, share in enumerate(row):
+                    if share == share:
+                        axes.text(j, i, f"{share:.2g}", ha="center", va="center", color="white" if share < 0.5 else "black", fontsize=10)
+            axes.set_title(run, fontsize=11)
+            axes.set_xticks(range(len(xs)), xs, rotation=45 if max(map(len, xs)) > 4 else 0)
+            axes.set_yticks(range(len(ys)), ys)
+        for axes in grid[len(cells):]:
+            axes.set_visible(False)
+        canvas.supxlabel(x_label, fontsize=11)
+        canvas.supylabel(y_label, fontsize=11)
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        fresh = Path(path).with_suffix(".tmp")
+        canvas.savefig(fresh, format="png")
+    fresh.replace(path)
+    return Path(path)
 
 
 def trained_to(figure, lines) -> list[float]:
@@ -125,10 +178,10 @@ def trained_to(figure, lines) -> list[float]:
     return sorted(ends)
 
 
-def caption(found, before) -> str:
+def caption(found, before, over="seeds") -> str:
     """What line and band stand for."""
     seeds = max(point.seeds for points in found.values() for point in points.values())
-    text = "one seed" if seeds == 1 else f"median and range of {seeds} seeds"
+    text = f"one {over.removesuffix('s')}" if seeds == 1 else f"median and range of {seeds} {over}"
     if any(point.sampling for points in found.values() for point in points.values()):
         text += f"; bars{'' if seeds == 1 else ' where wider'}: 95 % interval of {trials(found)}"
     if before:

@@ -96,7 +96,7 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
     ranged, sampled = (any(i in used for used in rows.values()) for i in (1, 2))
     head = [f"{figure.metric.replace('_', ' ')} by {figure.x_label}"]
     if ranged:
-        head.append(f"median of {seeds} seeds, their range below it" if not sampled else f"median of {seeds} seeds; below it their range")
+        head.append(f"median of {seeds} {figure.over}{'; below it their range' if sampled else ', their range below it'}")
     if sampled:
         head.append(f"~ the 95 % interval of a share of {trials(found)}" + (", where that is wider" if ranged else ""))
 

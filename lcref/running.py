@@ -183,15 +183,16 @@ def check(run) -> None:
         for scheme in {getattr(mixer, "position", None) or model.position for mixer in model.mixers()}:
             if scheme.limit is not None and longest > scheme.limit:
                 raise ValueError(f"rows of up to {longest} tokens are trained on or measured, and {scheme} ends at {scheme.limit} positions")
-    if wrong := difference(shapes(run.model), shapes(read)):
-        raise ValueError(f"read must have the parameters that the model has trained: {wrong}")
+    if run.read is not None:
+        if wrong := difference(shapes(run.model), shapes(read)):
+            raise ValueError(f"read must have the parameters that the model has trained: {wrong}")
+        jax.eval_shape(lambda: Decoder(read, rngs=nnx.Rngs(0))(batch["inputs"][:, :max(1, measured)]))
     if run.start is not None:
         check(run.start)
         if wrong := difference(shapes(run.start.model), shapes(run.model), more=True):
             raise ValueError(f"training cannot begin with the parameters of start: {wrong}")
     jax.eval_shape(lambda key: loss_of(Decoder(run.model, rngs=nnx.Rngs(0)), batch, position_ids(run.model.position, key, batch)),
                    jax.random.key(0))
-    jax.eval_shape(lambda: Decoder(read, rngs=nnx.Rngs(0))(batch["inputs"][:, :max(1, measured)]))
 
 
 def width(ev, source) -> int:

@@ -201,12 +201,14 @@ def shapes_of(decoder):
 
 
 def difference(have, want, more=False):
-    """In words, how the parameters {name: shape} that there are differ from those a model wants; "" where they fit. more: it may want more."""
-    missing, spare = ([] if more else sorted(set(want) - set(have))), sorted(set(have) - set(want))
-    other = [f"{name} is {have[name]} and not {want[name]}" for name in have if name in want and have[name] != want[name]]
-    words = [f"{', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''} {what}"
-             for names, what in ((missing, "only in the new"), (spare, "only in the old")) if names]
-    return "; ".join([*words, *other[:3]])
+    """How the parameters {name: shape} that there are differ from those a model wants, in words; "" where they fit. more: it may have more."""
+    def some(names):
+        names = [name.removesuffix(".value") for name in names]
+        return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    absent, spare = [name for name in want if name not in have and not more], [name for name in have if name not in want]
+    other = [name for name in have if name in want and have[name] != want[name]]
+    return "; ".join([f"there is no {some(absent)}"] * bool(absent) + [f"the new model has no {some(spare)}"] * bool(spare)
+                     + [f"{some([name])} is {have[name]}, the new model's is {want[name]}" for name in other[:2]])
 
 
 def read_as(decoder, model):
@@ -219,7 +221,7 @@ def read_as(decoder, model):
 
 
 def begin_with(params, named):
-    """A state of fresh parameters, with the values of those that are named. They are copied: training reuses the memory of what it is given."""
+    """A state of fresh parameters, with the values of those that are named: copies, since training reuses the memory it is given."""
     fresh = bare(params)
     have, want = ({name: np.shape(leaf) for name, leaf in leaves.items()} for leaves in (named, fresh))
     if wrong := difference(have, want, more=True):
@@ -256,7 +258,8 @@ def train(model, source, cfg, seeds, *, folder=None, start=None, report=None, st
     """Train `model` (DecoderConfig) on `source` once per seed -> list of Trained, one per seed.
 
     folder: where checkpoints go; a run that finds its own there goes on from it (another configuration's is a ValueError).
-    start (Start): begin with other parameters. report(Progress) is called after every compiled call. stop (threading.Event): save and raise Stopped at the next call.
+    start (Start): begin with other parameters. report(Progress) is called after every compiled call. stop (threading.Event): save and raise
+    Stopped at the next call.
     Raises NonFiniteLoss; ValueError where the model's vocabulary is smaller than the data's, or `start` has not the model's parameters.
     """
     seeds = [int(seed) for seed in seeds]

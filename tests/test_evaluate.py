@@ -15,7 +15,8 @@ from lcref.evaluate import EVALS, ChunkLoss, ContextLoss, ExactMatch, KeyRecall,
 from lcref.generate import generate
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
-from lcref.nn.positions import Learned, Randomized, Rope
+from lcref.nn.positions import Learned, LMInfinite, Randomized, Rope
+from lcref.ops.rope_scaling import ClexPrior, DynamicNtk
 from lcref.tasks import Copy, CopyUnique, TaskSource, mixed
 from lcref.train import TrainConfig, train
 from tests.tolerances import assert_close
@@ -34,7 +35,7 @@ class Numbers:
 
     def questions(self, seed, count, distance, split="validation"):
         rows = self.windows(seed, count, distance, split)
-        return rows, np.random.default_rng([seed, distance, split == "test"]).integers(0, 2, count)
+        return rows, np.random.default_rng([seed, distance, split == "test"]).integers(0, 2, (count, 1))
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def looked(monkeypatch):
     """What `score` was given; its nats are the targets themselves, and a target is right where it is odd."""
     seen = []
 
-    def look(decoder, inputs, targets, seed=0):
+    def look(decoder, inputs, targets, seed=0, real=None):
         seen.append((inputs, targets))
         return targets.astype(float), targets % 2 == 1
     monkeypatch.setattr(evaluate, "score", look)
@@ -85,7 +86,7 @@ def test_key_recall_scores_the_answer_alone(looked):
     rows, answers = Numbers().questions(1, 30, 8)
     assert KeyRecall(distances=(8,), questions=30)(BLIND, Numbers()) == {"key_recall": {"8": answers.mean()}}
     (inputs, targets), = looked
-    assert (inputs[:, :9] == rows).all() and (targets[:, 8] == answers).all() and inputs.shape == (30, 256)
+    assert (inputs[:, :9] == rows).all() and (targets[:, 8] == answers[:, 0]).all() and inputs.shape == (30, 256)
 
 
 @pytest.mark.parametrize("length, widths", [(8, [9, 300]), (100, [100, 300]), (310, [256, 310]), (5000, [256, 512])])
@@ -259,6 +260,33 @@ def test_padding_to_the_longest_changes_nothing():
     narrow, wide = ExactMatch(lengths=(2,), samples=150), ExactMatch(lengths=(2, 3), samples=150)
     for metric, values in wide(decoder, source).items():
         assert values["2"] == narrow(decoder, source)[metric]["2"]
+
+
+@pytest.mark.parametrize("position", [Rope(scaling=DynamicNtk(original_length=4)), Rope(scaling=ClexPrior(factor=8, original_length=4)),
+                                      LMInfinite(near=4, rope=Rope(scaling=DynamicNtk(original_length=4)))], ids=lambda p: type(p).__name__)
+def test_padding_is_not_length(position):
+    """Frequencies depend on how long a row is, and padding is not part of it."""
+    inputs, targets = rows(5, 9)
+    wide = [np.pad(x, ((0, 0), (0, 7))) for x in (inputs, targets)]
+    decoder = make(position=position)
+    alone, padded, as_a_whole = score(decoder, inputs, targets), score(decoder, *wide, real=9), score(decoder, *wide)
+    assert_close(padded[0][:, :9], alone[0])
+    assert (padded[1][:, :9] == alone[1]).all()
+    assert np.abs(as_a_whole[0][:, :9] - alone[0]).max() > 1e-3, "or this test shows nothing"
+
+
+def test_evaluations_say_what_is_padding(monkeypatch):
+    """Two rows of 6 and 8 tokens, padded to 8, and questions of 23 and 25 tokens, padded to 256."""
+    lengths, source = [], Keyed(Text(length=16), keys=2)
+
+    def look(graph, state, inputs, targets, ids):
+        lengths.append(inputs.shape[1] if ids is None else int(ids.max()) + 1)
+        return targets, targets > 0
+    monkeypatch.setattr(evaluate, "scored", look)
+    decoder = make(vocab=source.vocab, position=Rope(scaling=DynamicNtk(original_length=4)))
+    ExactMatch((2, 3), samples=4)(decoder, TaskSource(Copy(2), 1, 3))
+    KeyRecall((7, 9), questions=4)(decoder, source)
+    assert lengths == [6, 8, 23, 25]
 
 
 def test_evaluations_of_real_text():

@@ -7,10 +7,13 @@ import subprocess
 import sys
 import time
 
+import jax
+import numpy as np
 import pytest
+from flax import nnx
 
 import lcref.train
-from lcref import config, finished, results, running
+from lcref import config, finished, results, running, training
 from lcref.experiment import Run, Watch, experiments, grid, load, override, run, run_all
 from lcref.nn.positions import Alibi, Nope, Rope
 from lcref.train import NonFiniteLoss
@@ -119,7 +122,7 @@ def test_an_edited_run_moves_old_checkpoints_aside(tiny, tmp_path):
     second = run(override(base, "model.d_model", "8"), tmp_path / "a.jsonl", name="x")
     assert second["digest"] != first["digest"] and second["parameters"] < first["parameters"]
     folders = sorted(path.name for path in (tmp_path / "checkpoints" / "a").iterdir())
-    assert folders == ["x-s0", f"x-s0-was-{first['digest']}"]
+    assert folders == ["x-s0", f"x-s0-was-{training.identity(base)}"]
     assert results.current(results.read(tmp_path / "a.jsonl")) == [second]
 
 
@@ -176,11 +179,11 @@ def test_seeds_trained_together_are_found_one_by_one(tiny, done, tmp_path):
 
 # ------------------------------------------------------------------------------------------------------------- interrupted
 
-def start(request, out):
+def start(request, out, size="long", folder="rope-s0"):
     """`lcref run` of 80 steps in its own process, at the moment its first checkpoint is whole."""
-    words = [sys.executable, "-m", "lcref.cli", "run", "tests/tiny_experiment.py", "--size", "long", "--seeds", "1", "--out", str(out)]
+    words = [sys.executable, "-m", "lcref.cli", "run", "tests/tiny_experiment.py", "--size", size, "--seeds", "1", "--out", str(out)]
     process = subprocess.Popen(words, cwd=request.config.rootpath, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    folder = out / "checkpoints" / "tiny_experiment.long" / "rope-s0"
+    folder = out / "checkpoints" / f"tiny_experiment.{size}" / folder
     deadline = time.monotonic() + 60
     while not list(folder.glob("step_*[0-9]")) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -212,6 +215,20 @@ def test_interrupted_and_run_again_ends_the_same(request, tiny, tmp_path, uninte
     assert line["metrics"] == uninterrupted
     assert steps[0] > 4 and steps[-1] == 80  # it went on from a checkpoint: the first call of a fresh run ends at step 4
     assert json.dumps(line["metrics"]) == json.dumps(uninterrupted)
+
+
+@pytest.mark.parametrize("folder", ["tuned.start-s0", "tuned-s0"])
+def test_killed_in_its_start_or_after_it_ends_the_same(request, tiny, tmp_path, folder):
+    process = start(request, tmp_path, "tuned", folder)
+    process.kill()
+    process.communicate(timeout=60)
+    (line,) = run_all(tiny, "tuned", seeds=1, out=tmp_path)
+    (whole,) = run_all(tiny, "tuned", seeds=1, out=tmp_path / "whole")
+    assert line["metrics"] == whole["metrics"]
+    one, two = (finished.revive(out / "checkpoints" / "tiny_experiment.tuned" / "tuned-s0") for out in (tmp_path, tmp_path / "whole"))
+    assert one.step == 80
+    weights = [[np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(nnx.state(each.decoder))] for each in (one, two)]
+    assert weights[0] == weights[1]
 
 
 def test_experiments_are_found_by_name():

@@ -16,7 +16,7 @@ FILES = sorted((ROOT / "lcref").rglob("*.py"))
 OPS, TASKS, DATA = {"ops"}, {"tasks"}, {"data"}
 KERNELS, NN = OPS | {"kernels"}, OPS | {"kernels", "nn"}
 VERBS = NN | TASKS | DATA | {"pretrained", "train", "evaluate", "generate", "checkpoint", "parallel", "config"}
-HARNESS = VERBS | {"experiment", "running", "results", "provenance", "finished"}
+HARNESS = VERBS | {"experiment", "running", "training", "results", "provenance", "finished"}
 RULES = {
     "__init__": (set(), set()),
     "ops": (OPS, {"jax", "numpy", "chex"}),
@@ -32,6 +32,7 @@ RULES = {
     "extension": (HARNESS, {"jax", "flax", "numpy", "optax"}),
     "compilation": ({"provenance"}, {"jax"}),
     "running": (HARNESS, {"jax", "flax", "numpy"}),
+    "training": (HARNESS, {"flax"}),
     "experiment": (HARNESS, set()),
     "finished": (HARNESS, {"jax", "flax"}),
     "writing": (HARNESS, {"numpy"}),

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from lcref import report, results
+from lcref import config, report, results
 from lcref.experiment import load
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +21,8 @@ def test_tables_are_the_committed_results(name):
     order = list(experiment.runs["cpu"])
     lines = sorted(results.current(results.read(ROOT / "results" / f"{name}.cpu.jsonl")), key=lambda line: order.index(line["run"]))
     assert {line["run"] for line in lines} == set(order) and all(sum(line["run"] == run for line in lines) >= 3 for run in order)
+    digests = {name: config.digest(run) for name, run in experiment.runs["cpu"].items()}
+    assert all(line["digest"] == digests[line["run"]] for line in lines), "the declared runs are not those that were carried out"
     for figure in experiment.figures:
         assert report.markdown(lines, figure) in block("quickstart"), f"paste this:\n{report.markdown(lines, figure)}"
 

@@ -27,8 +27,8 @@ from lcref.nn.layers import Mlp
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Nope, Position, PositionConfig, Randomized, Rope
 from lcref.tasks import Copy, TaskSource
-from lcref.train import (NonFiniteLoss, Stopped, TrainConfig, batches, call, claim, load, loss_of, make_optimizer, parameter_groups,
-                         position_ids, train)
+from lcref.train import (NonFiniteLoss, Start, Stopped, TrainConfig, bare, batches, call, claim, load, loss_of, make_optimizer, parameter_groups,
+                         position_ids, read_as, train)
 from tests.tolerances import assert_close
 
 SOURCE = TaskSource(Copy(alphabet=4), min_length=1, max_length=3)
@@ -346,6 +346,68 @@ def test_progress_counts_the_seconds_of_all_sessions(tmp_path):
     run([0], tmp_path, report=told.append)
     assert [progress.step for progress in told] == [2, 4, 6, 8] and {progress.steps for progress in told} == {8}
     assert (np.diff([progress.seconds for progress in told]) > 0).all() and all(np.isfinite(progress.loss) for progress in told)
+
+
+# ------------------------------------------------------------------------------------- beginning with what another run trained
+
+def start(*seeds, **kwargs):
+    """From `straight`; parameters are asked for once, or never."""
+    asked = iter([[bare(nnx.state(each.decoder, nnx.Param)) for each in straight(*seeds)]])
+    return Start(**dict(origin="straight", steps=8, parameters=lambda: next(asked)) | kwargs)
+
+
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=str)
+def test_a_run_begins_where_another_ended(seeds, tmp_path):
+    """Warm-up starts at 0, so that steps 0 and 1 both meet the parameters of the start; batches and ids are those of its next steps."""
+    told = []
+    (continued, *_), _ = run(seeds, start=start(*seeds), report=told.append)
+    batch = SOURCE.batch(np.random.default_rng([0, 9]), 4)
+    want = [float(loss_of(straight(*seeds)[i].decoder, SOURCE.batch(np.random.default_rng([seed, 9]), 4),
+                          position_ids(MODEL.position, jax.random.fold_in(jax.random.key(seed), 9), batch))) for i, seed in enumerate(seeds)]
+    assert told[0].loss == pytest.approx(np.mean(want), rel=1e-4)
+    assert [x.tobytes() for x in weights(straight(*seeds)[0])] != [x.tobytes() for x in weights(continued)]
+    with pytest.raises(Stopped):
+        run(seeds, tmp_path, start=start(*seeds), **stop_at(4))
+    trained, steps = run(seeds, tmp_path, start=start(*seeds, parameters=None))    # there is a checkpoint to go on from
+    assert steps == [6, 8]
+    assert [x.tobytes() for x in weights(trained[0])] == [x.tobytes() for x in weights(continued)]
+    assert [x.sum() for x in weights(straight(*seeds)[0])], "what it began with is still there: training reuses memory"
+
+
+def test_stopped_before_it_began_asks_for_its_start_again(tmp_path):
+    event = threading.Event()
+    event.set()
+    with pytest.raises(Stopped, match="stopped at step 0 of 8"):
+        run([0], tmp_path, start=start(0), stop=event)
+    same_bits(run([0], tmp_path, start=start(0))[0], run([0], start=start(0))[0])
+
+
+def test_what_was_begun_with_is_part_of_a_folder(tmp_path):
+    run([0], tmp_path, start=start(0))
+    for other in (None, start(0, origin="elsewhere")):
+        with pytest.raises(ValueError, match="another configuration"):
+            run([0], tmp_path, start=other)
+
+
+def test_parameters_of_another_model_are_not_begun_with_or_read():
+    deeper = dataclasses.replace(MODEL, layers=2)
+    with pytest.raises(ValueError, match="begin with these parameters: the new model has no readout.kernel"):
+        run([0], model=dataclasses.replace(MODEL, tie_embeddings=True), start=start(0))
+    with pytest.raises(ValueError, match="cannot be read as another model: there is no blocks.1"):
+        read_as(straight(0)[0].decoder, deeper)
+    trained, _ = run([0], model=deeper, config=dataclasses.replace(CONFIG, learning_rate=1e-12, weight_decay=0.0), start=start(0))
+    fresh, old, new = (bare(nnx.state(decoder)) for decoder in (Decoder(deeper, rngs=nnx.Rngs(0)), straight(0)[0].decoder,
+                                                                              trained[0].decoder))
+    assert_close(new, fresh | old)
+
+
+def test_parameters_are_read_as_another_model():
+    plain, far = (dataclasses.replace(MODEL, position=Rope(base=base)) for base in (10_000.0, 7.0))
+    decoder = Decoder(plain, rngs=nnx.Rngs(3))
+    tokens = SOURCE.batch(np.random.default_rng(0), 2)["inputs"]
+    read = read_as(decoder, far)
+    assert read.cfg == far and np.abs(np.asarray(read(tokens)) - np.asarray(decoder(tokens))).max() > 1e-4
+    assert np.asarray(read(tokens)).tobytes() == np.asarray(Decoder(far, rngs=nnx.Rngs(3))(tokens)).tobytes()
 
 
 # ----------------------------------------------------------------------------------------------------------- spoilt runs

@@ -2,6 +2,8 @@
 
 Expected: less than a second a run, once compiled.
 """
+from dataclasses import replace
+
 from lcref.evaluate import ExactMatch
 from lcref.experiment import Figure, Run, grid
 from lcref.nn.decoder import DecoderConfig
@@ -20,6 +22,7 @@ BASE = Run(
 RUNS = {
     "smoke": grid(BASE, **{"model.position": {"rope": Rope(), "nope": Nope()}}),
     "long": grid(BASE, **{"model.position": {"rope": Rope()}, "train.steps": {"": 80}}),  # for tests that interrupt it
+    "tuned": {"tuned": replace(BASE, train=replace(BASE.train, steps=80), start=BASE)},
     "diverging": grid(BASE, **{"model.position": {"rope": Rope()}, "train.learning_rate": {"good": 1e-3, "bad": float("inf")}}),
 }
 SEEDS = 2
