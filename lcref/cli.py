@@ -80,6 +80,8 @@ class Plot:
         if not (lines := results.read(path)):
             raise ValueError(f"{path} holds no results lines")
         name, size = lines[0]["experiment"], lines[0]["size"]
+        if name.startswith("extend/"):
+            return show_extension(lines, path)
         if name not in experiments():
             raise ValueError(f"{path} was made by {name}, which is not here: plot it with lcref plot path/to/{name}.py --out OUT")
         draw(load(name)[0], size, None, terminal(), path)
@@ -224,7 +226,7 @@ class Extend:
         path = self.out / "extend" / f"{model.name}.jsonl"
         lines = extension.measure(model, path, methods=self.method.split(","), lengths=lengths, depths=depths, samples=self.samples, scored=self.scored,
                                   texts=[text for text in self.texts.split(",") if text], say=lambda line: print(line, flush=True))
-        show_extension(lines, path, model.window)
+        show_extension(lines, path)
 
 
 @dataclass(frozen=True)
@@ -390,12 +392,12 @@ def numbers(text: str, kind: type, what: str) -> tuple:
         raise ValueError(f"{what} are numbers with commas between, got {text!r}") from None
 
 
-def show_extension(lines: list[dict], path: Path, window: int) -> None:
+def show_extension(lines: list[dict], path: Path) -> None:
     """Tables and figures of a published model read past its window."""
     from lcref import extension, plotting, report
     from lcref.experiment import Figure
 
-    console, drawn = terminal(), []
+    console, drawn, window = terminal(), [], lines[0]["config"]["window"]
     losses = extension.against_control([line for line in lines if "loss" in line["metrics"]])
     keys = [line for line in lines if "passkey" in line["metrics"]]
     if losses:

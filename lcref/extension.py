@@ -89,7 +89,7 @@ class LossCell:
     document: str
     lengths: tuple[int, ...]
     scored: int
-    context: int                               # of the control: tokens read before those that are scored
+    window: int                                # that the model was trained for
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class PasskeyCell:
     depth: float
     sample: int
     tokens: int                                # written in answer
+    window: int
 
 
 @partial(jax.jit, static_argnums=0)
@@ -119,7 +120,7 @@ def loss(decoder, tokens, cell):
     scored, longest = cell.scored, max(cell.lengths)
     spans = range(scored, longest + 1, scored)
     if cell.method == CONTROL:
-        reach = scored + cell.context
+        reach = scored + cell.window // 2
         by_end = {end: read(max(0, end - reach), end, scored).mean() for end in sorted({*spans, *cell.lengths})}
         return {"loss": {n: by_end[n] for n in cell.lengths}, "loss_along": {end: by_end[end] for end in spans}}
     whole = read(0, longest, longest)
@@ -189,9 +190,9 @@ def measure(model, out, *, methods, lengths, texts, depths, samples=1, scored=20
     rows = documents(model.tokenizer, texts, longest)
     styles = {method: METHODS[method](cfg, model.window, longest) for method in methods}
     there = {results.identity(line) for line in (results.read(out) if out.exists() else [])}
-    loss_cells = [LossCell(method, styles.get(method, cfg), model.sha256, name, tuple(sorted(lengths)), scored, model.window // 2)
+    loss_cells = [LossCell(method, styles.get(method, cfg), model.sha256, name, tuple(sorted(lengths)), scored, model.window)
                   for name in rows for method in [CONTROL, *methods]]
-    key_cells = [PasskeyCell(method, styles[method], model.sha256, length, depth, sample, tokens)
+    key_cells = [PasskeyCell(method, styles[method], model.sha256, length, depth, sample, tokens, model.window)
                  for sample in range(samples) for length in sorted(lengths) for depth in depths for method in methods]
     cells = [(cell, texts.index(cell.document) if isinstance(cell, LossCell) else cell.sample) for cell in loss_cells + key_cells]
     waiting = [(cell, seed) for cell, seed in cells if (cell.method, seed, config.digest(cell)) not in there]

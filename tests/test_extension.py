@@ -40,7 +40,7 @@ ASKED = dict(methods=["none", "yarn"], lengths=(32, LONG), texts=["argparse"], d
 
 def cell(method, lengths=(32, 64, LONG)):
     cfg = extension.METHODS[method](CFG, WINDOW, LONG) if method in extension.METHODS else CFG
-    return extension.LossCell(method, cfg, "", "text", lengths, 32, WINDOW // 2)
+    return extension.LossCell(method, cfg, "", "text", lengths, 32, WINDOW)
 
 
 def measured(method):
@@ -112,7 +112,7 @@ def test_a_passkey_prompt_is_as_long_as_asked_with_the_key_at_its_depth(depth, b
 
 @pytest.mark.parametrize("answer, found", [(" {key}.", 1.0), (" the number {key}, of course", 1.0), (" {key}0", 0.0), (" 7, no, {key}", 0.0), (" green", 0.0)])
 def test_the_first_number_written_is_the_answer(monkeypatch, answer, found):
-    wanted = extension.PasskeyCell("none", CFG, "", 400, 0.5, 0, 40)
+    wanted = extension.PasskeyCell("none", CFG, "", 400, 0.5, 0, 40, WINDOW)
     _, key = extension.prompt(Bytes(), 400, 0.5, 0)
     monkeypatch.setattr(extension, "generate", lambda decoder, ids, tokens, temperature: Bytes().encode(answer.format(key=key))[None])
     metrics, _ = extension.passkey(MODEL.decoder, Bytes(), wanted)

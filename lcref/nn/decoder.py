@@ -28,7 +28,7 @@ class DecoderConfig:
     mixer: Any = AttentionConfig()             # used by every layer ...
     pattern: tuple | None = None               # ... unless this is given: mixer configs, repeated over the layers
     position: Any = Rope()
-    feed_forward: Any = Mlp()
+    feed_forward: Any = Mlp()                  # None: blocks of a mixer alone, as Mamba's
     norm: Any = Rms()
     tie_embeddings: bool = False               # logits = norm(h) E^T with the input embedding E
     embed_std: float = 0.02
@@ -49,16 +49,19 @@ class Block(nnx.Module):
     def __init__(self, cfg, mixer, position, rngs):
         gain = (2 * cfg.layers) ** -0.5        # each block adds two terms to the stream: keep its variance independent of depth
         self.mixer_norm, self.mixer = cfg.norm.build(cfg.d_model), mixer.build(cfg.d_model, position=position, gain=gain, rngs=rngs)
-        self.feed_norm, self.feed_forward = cfg.norm.build(cfg.d_model), cfg.feed_forward.build(cfg.d_model, gain=gain, rngs=rngs)
+        feeds = cfg.feed_forward is not None
+        self.feed_norm = cfg.norm.build(cfg.d_model) if feeds else None
+        self.feed_forward = cfg.feed_forward.build(cfg.d_model, gain=gain, rngs=rngs) if feeds else None
 
     def __call__(self, x, **kwargs):
-        x = x + self.mixer(self.mixer_norm(x), **kwargs)
-        return x + self.feed_forward(self.feed_norm(x))
+        return self.feed(x + self.mixer(self.mixer_norm(x), **kwargs))
 
     def extend(self, x, state, **kwargs):
         y, state = self.mixer.extend(self.mixer_norm(x), state, **kwargs)
-        x = x + y
-        return x + self.feed_forward(self.feed_norm(x)), state
+        return self.feed(x + y), state
+
+    def feed(self, x):
+        return x if self.feed_forward is None else x + self.feed_forward(self.feed_norm(x))
 
 
 class State(NamedTuple):
@@ -167,22 +170,19 @@ class Decoder(nnx.Module):
 
 
 def schemes(cfg, rngs):
-    """(the scheme whose embedding the decoder adds, the scheme of every layer). Layers with the same scheme and head shape share one
-    module, unless the scheme is one whose parameters belong to a layer (KERPLE, FIRE). A scheme that adds to the embedding has no heads
-    to fit and is made once. Raises ValueError for a layer's own scheme that acts once for all layers."""
-    shared = {}
+    """(the scheme whose embedding the decoder adds, the scheme of every layer; None for mixers without positions). Layers with the same
+    scheme and head shape share one module, unless the scheme is one whose parameters belong to a layer (KERPLE, FIRE). A scheme that adds
+    to the embedding has no heads to fit and is made once. Raises ValueError for a layer's own scheme that acts once for all layers."""
+    shared, mixers = {}, cfg.mixers()
 
     def build(position, mixer):
         heads, width = getattr(mixer, "heads", 1), mixer.width(cfg.d_model) if hasattr(mixer, "width") else cfg.d_model
-        for key in (position, (position, heads, width)):
-            if key in shared:
-                return shared[key]
-        module = position.build(heads, width, cfg.d_model, rngs=rngs)
-        embeds = type(module).embed is not Position.embed
-        if position != cfg.position and (embeds or position.draws_ids):
+        key = position if position.embeds else (position, heads, width)
+        if position != cfg.position and (position.embeds or position.draws_ids):
             raise ValueError(f"{position} acts once for all layers, so it cannot be one layer's own; give it as DecoderConfig.position")
+        module = shared.get(key) or position.build(heads, width, cfg.d_model, rngs=rngs)
         if not position.per_layer:
-            shared[position if embeds else (position, heads, width)] = module
+            shared[key] = module
         return module
-    own = [build(getattr(mixer, "position", None) or cfg.position, mixer) for mixer in cfg.mixers()]
-    return own[0] if cfg.position.per_layer else build(cfg.position, cfg.mixers()[0]), own
+    own = [build(mixer.position or cfg.position, mixer) if hasattr(mixer, "position") else None for mixer in mixers]
+    return build(cfg.position, mixers[0]) if cfg.position.embeds else Position(), own

@@ -18,8 +18,10 @@ from lcref import config
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.layers import Centred, GatedMlp
 from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, Kerple, Learned, LMInfinite, Nope, Randomized, Rope, SelfExtend, Sinusoidal,
                                 StreamingLLM)
+from lcref.ops.rope_scaling import SCALINGS
 from lcref.ops.weights import LogN, Tempered
 from tests.compiling import quick
 from tests.tolerances import assert_close
@@ -126,6 +128,22 @@ def test_packed_documents_are_separate_documents(name):
         assert_close(packed[row, begin:end], separate[n, :end - begin])
     assert np.isfinite(packed).all(), "padding must not make NaN, even where nothing is scored"
     assert changed(packed, forward(name, positions=ids(name, WITHIN))), "without segments the documents see each other"
+
+
+@pytest.mark.parametrize("split", [(4, 1, 5), (1,) * 10], ids=str)
+@pytest.mark.parametrize("scaling", ["dynamic_ntk", "clex", "clex_prior", "e2", "longrope"])
+def test_frequencies_that_follow_the_length_are_those_of_the_row_read_so_far(scaling, split):
+    """With keys kept un-rotated, the last piece of a stream has the logits of the whole pass, in one layer (in a deeper one, the keys of
+    earlier tokens were made when the row was shorter)."""
+    _, decoder = make(Rope(scaling=SCALINGS[scaling](2, 4)), (FULL,))
+    if learned := decoder.blocks[0].mixer.position.learned:
+        learned["down"][...] = 0.1 * jnp.ones_like(learned["down"][...])
+    state, at = decoder.init_state(T, T), 0
+    for n in split:
+        logits, state = decoder.extend(TOKENS[:, at:at + n], state)
+        at += n
+        assert_close(logits, decoder(TOKENS[:, :at])[:, at - n:])
+    assert changed(decoder(TOKENS)[:, 3], decoder(TOKENS[:, :4])[:, 3]), "else this test could not fail"
 
 
 @pytest.mark.parametrize("name", [name for name in POSITIONS if name != "nope"])
@@ -386,3 +404,22 @@ def test_a_token_outside_the_vocabulary_is_seen():
     """An embedding lookup that clips would answer for another token."""
     _, decoder = make(Nope(), (FULL,))
     assert np.isnan(decoder(np.full((T, T), W, np.int32))).all()
+
+
+def test_blocks_of_mixers_alone_need_no_positions():
+    cfg = DecoderConfig(vocab=W, d_model=15, layers=2, mixer=Mamba2Config(state=4, conv=2), feed_forward=None, position=Rope())
+    decoder = Decoder(cfg, rngs=nnx.Rngs(0))                                        # 15 is odd: Rope would complain if it were made
+    assert not any("feed" in jax.tree_util.keystr(path) for path, _ in jax.tree.leaves_with_path(nnx.state(decoder)))
+    assert_close(in_pieces(decoder, TOKENS[:2], (4, 6)), decoder(TOKENS[:2]))
+
+
+def test_decoders_in_bfloat16():
+    """Parameters cast down: logits are float32, finite and near those of float32, whole and in pieces."""
+    _, decoder = make(Rope(), (FULL, NEAR))
+    graph, params = nnx.split(decoder)
+    low = nnx.merge(graph, jax.tree.map(lambda p: p.astype(jnp.bfloat16), params))
+    got, want = low(TOKENS), decoder(TOKENS)
+    assert got.dtype == jnp.float32
+    assert np.abs(np.asarray(got) - np.asarray(want)).max() < 0.1 * np.abs(np.asarray(want)).max()
+    assert np.corrcoef(np.ravel(got), np.ravel(want))[0, 1] > 0.999
+    assert_close(in_pieces(low, TOKENS, (4, 6)), got, "bfloat16")

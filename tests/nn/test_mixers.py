@@ -1,4 +1,4 @@
-"""Sequence mixers: the contract every entry of MIXERS keeps, then attention's own promises."""
+"""Sequence mixers: the contract every entry of MIXERS keeps, then attention's own promises. State-space layers': test_state_space.py."""
 import dataclasses
 import functools
 
@@ -10,6 +10,9 @@ from flax import nnx
 
 from lcref.nn.mixers import MIXERS
 from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.mixers.mamba2 import Mamba2Config
+from lcref.nn.mixers.s4 import S4Config, S4DConfig
+from lcref.nn.mixers.s5 import S5Config
 from lcref.nn.positions import Alibi, Nope, Rope
 from lcref.ops.weights import LogN, Tempered
 from tests.compiling import quick
@@ -19,25 +22,41 @@ B, T, D = 2, 8, 16
 X = np.random.default_rng(0).normal(size=(B, T, D)).astype(np.float32)
 ARANGE = np.arange(T)[None, :]
 # Few shapes of heads and windows on purpose: run op by op, each one is another hundred small programs to compile.
+SMALL = {"s4": S4Config(state=8, chunk=3), "s4d": S4DConfig(state=8, chunk=3), "s5": S5Config(state=8, blocks=2),
+         "mamba2": Mamba2Config(state=4, head_dim=8, groups=2, chunk=3)}
 KINDS = {
-    **{name: cfg() for name, cfg in MIXERS.items()},
+    **{name: SMALL.get(name) or cfg() for name, cfg in MIXERS.items()},
     "capped, normed, tempered": AttentionConfig(soft_cap=2.0, qk_norm=True, weights=Tempered(0.5)),
     "window": AttentionConfig(window=3, weights=LogN(4.0)),
     "window and sinks": AttentionConfig(window=3, sinks=2),
     "window longer than the row": AttentionConfig(window=9, sinks=1),
     "chunked": AttentionConfig(implementation="chunked"),
+    "s4 as a recurrence": S4Config(state=8, form="recurrent"),
+    "s4d, bilinear, as a sum": S4DConfig(state=8, init="inv", discretization="bilinear", form="convolution"),
+    "s5 as a recurrence": S5Config(state=8, form="recurrent"),
+    "mamba2 with a long convolution": Mamba2Config(state=4, head_dim=16, conv=6, form="quadratic", bias=True),
+    "mamba2 with negative eigenvalues": Mamba2Config(state=4, allow_neg_eigval=True),
 }
 
 
 @functools.cache
 def make(cfg, position=None, seed=0):
-    """A mixer with rope."""
-    position = (position or Rope()).build(cfg.heads, cfg.width(D), D, rngs=nnx.Rngs(0))
+    """A mixer; attention gets rope."""
+    if isinstance(cfg, AttentionConfig):
+        position = (position or Rope()).build(cfg.heads, cfg.width(D), D, rngs=nnx.Rngs(0))
     return cfg.build(D, position=position, gain=1.0, rngs=nnx.Rngs(seed))
 
 
+@functools.cache
+def program(cfg, names=(), method="__call__"):
+    """A mixer's method with some keywords, compiled. Attention runs op by op: its masks then see which values are known."""
+    graph, params = nnx.split(make(cfg))
+    f = lambda params, x, *values: getattr(nnx.merge(graph, params), method)(x, **dict(zip(names, values)))
+    return functools.partial(f if isinstance(cfg, AttentionConfig) else quick(f), params)
+
+
 def apply(cfg, x=X, **kwargs):
-    return np.asarray(make(cfg)(jnp.asarray(x), **kwargs))
+    return np.asarray(program(cfg, tuple(kwargs))(jnp.asarray(x), *kwargs.values()))
 
 
 # -------------------------------------------------------------------------------------------------------------- battery
@@ -57,9 +76,11 @@ def test_a_mixer_looks_back_only(kind):
 def test_extend_in_any_split_is_the_whole_pass(kind):
     mixer = make(KINDS[kind])
     state, out, at = mixer.init_state(B, T), [], 0
+    pieces = {n: program.__wrapped__(KINDS[kind], ("state",), "extend") for n in (1, 4)}
     for n in (1, 4, 1, 1, 1):
-        y, state = mixer.extend(jnp.asarray(X[:, at:at + n]), state)
-        out, at = [*out, y], at + n
+        y, after = pieces[n](jnp.asarray(X[:, at:at + n]), state)
+        assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), state)
+        out, at, state = [*out, y], at + n, after
     assert_close(np.concatenate(out, 1), apply(KINDS[kind]))
 
 
@@ -73,9 +94,9 @@ def test_packed_documents_do_not_meet(kind):
     assert_close(packed[:, 3:], apply(KINDS[kind], second)[:, :5])
 
 
-@pytest.mark.parametrize("kind", ["window and sinks", "chunked"])
+@pytest.mark.parametrize("kind", ["window and sinks", "chunked", *SMALL])
 def test_outputs_follow_the_dtype_of_the_input(kind):
-    wide, narrow = apply(KINDS[kind]), quick(make(KINDS[kind]))(jnp.asarray(X, jnp.bfloat16))
+    wide, narrow = apply(KINDS[kind]), program.__wrapped__(KINDS[kind])(jnp.asarray(X, jnp.bfloat16))
     assert narrow.dtype == jnp.bfloat16 and narrow.shape == X.shape
     assert np.abs(np.asarray(narrow, np.float32) - wide).mean() < 0.05 * np.abs(wide).mean()
 

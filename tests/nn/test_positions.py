@@ -10,7 +10,7 @@ from flax import nnx
 
 from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, KerplePower, Learned, LMInfinite, Nope, Position,
                                 PositionConfig, Randomized, Rope, SelfExtend, Sinusoidal, StreamingLLM, Xpos)
-from lcref.ops import positions
+from lcref.ops import positions, rope
 from lcref.ops.rope_scaling import SCALINGS
 
 B, T, H, K, D = 2, 10, 4, 8, 16
@@ -423,3 +423,30 @@ def test_randomized_modules_are_the_base_schemes(name):
     cfg = POSITIONS[name]()
     assert type(build(cfg)) is type(build(cfg.base)) and cfg.per_layer == cfg.base.per_layer
     assert type(cfg.base) is type(POSITIONS[name.removeprefix("randomized_")]())
+
+
+# ---------------------------------------------------------------------------------------------------- scalings of RoPE
+
+def test_clex_is_trained_at_its_own_rate_and_solved_once_for_every_length():
+    cfg = Rope(scaling=SCALINGS["clex"](4, 8, learning_rate=0.25))
+    module = build(cfg)
+    assert {name: (p.shape, p.get_metadata()["learning_rate"]) for name, p in module.learned.items()} == {"up": ((4, 8), 0.25), "down": ((8, 4), 0.25)}
+    module.learned["down"][...] = 0.1 * jnp.asarray(normal(8, 4, seed=3))
+    table = module.solve()
+    assert table.shape == (4, K // 2)
+    for length, row in ((8, 0), (9, 1), (32, 3), (100, 3)):
+        want = rope.rotate(jnp.asarray(Q), np.arange(T)[None], table[row])
+        np.testing.assert_allclose(module.at(length, table).rotate(jnp.asarray(Q), np.arange(T)[None]), want, rtol=1e-6)
+    longer = np.arange(T)[None] + 20                                            # the largest position says how long the row is
+    np.testing.assert_allclose(module.rotate(jnp.asarray(Q), longer), rope.rotate(jnp.asarray(Q), longer, table[3]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_every_scaling_turns_queries_and_keys(name):
+    scaling = SCALINGS[name]()
+    module = build(Rope(scaling=scaling))
+    frequencies = scaling.inv_freq(K, 10_000.0, 5000, module.solve())
+    pos = np.arange(T)[None] + 4990
+    want = rope.rotate(jnp.asarray(Q), pos, frequencies, factor=scaling.attention_factor(5000))
+    np.testing.assert_allclose(module.rotate(jnp.asarray(Q), pos), want, rtol=1e-5, atol=1e-5)
+    assert module.late == scaling.dynamic and Rope(scaling=scaling).draws_training_ids == scaling.draws_training_ids

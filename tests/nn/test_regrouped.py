@@ -102,6 +102,32 @@ def test_a_stream_a_million_tokens_on_is_the_stream_near_its_start(scheme):
     assert jax.tree.map(jnp.shape, far.layers) == jax.tree.map(jnp.shape, state.layers)
 
 
+@pytest.mark.parametrize("scheme", [LMInfinite(near=32), StreamingLLM(near=32, sinks=4)], ids=["lm_infinite", "streaming_llm"])
+def test_a_million_tokens_in_constant_memory(scheme):
+    """Read for real, 500 at a time: the state stays what it was in size, and the last logits are those of a stream that began with the
+    same first tokens and then read only what the layer can still see."""
+    cfg = DecoderConfig(vocab=7, d_model=8, layers=1, mixer=AttentionConfig(heads=1, window=32, sinks=4), position=scheme, embed_std=1.0)
+    decoder, n = Decoder(cfg, rngs=nnx.Rngs(0)), 500
+    graph, params = nnx.split(decoder)
+    tokens = np.random.default_rng(0).integers(0, 7, (1, 1_000_000)).astype(np.int32)
+
+    @jax.jit
+    def stream(params, chunks):
+        decoder = nnx.merge(graph, params)
+
+        def step(state, chunk):
+            x, state = decoder.read(chunk[None], state)
+            return state, jnp.isfinite(x).all()
+        state, finite = jax.lax.scan(step, decoder.init_state(1, n), chunks[:-1])
+        logits, after = decoder.extend(chunks[-1][None], state)
+        return logits[:, -10:], finite.all(), state, after
+    logits, finite, before, after = stream(params, tokens.reshape(-1, n))
+    assert finite and int(after.cursor) == 1_000_000
+    assert jax.tree.map(jnp.shape, before) == jax.tree.map(jnp.shape, after) and after.layers[0].k.shape[1] == 36
+    short = np.concatenate([tokens[:, :4], tokens[:, -64:]], 1)
+    assert_close(logits, decoder.extend(short, decoder.init_state(1, 68))[0][:, -10:])
+
+
 def test_a_scaling_acts_on_near_and_far_keys():
     """LM-Infinite at half the frequencies with twice the distances is LM-Infinite."""
     x = np.random.default_rng(2).normal(size=(1, 12, D)).astype(np.float32)

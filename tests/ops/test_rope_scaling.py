@@ -237,6 +237,7 @@ OTHER = {  # for every field, another legal value
     "factor": 3, "original_length": 32, "beta_fast": 4.0, "beta_slow": 2.0, "ramp": "rotations", "truncate": True, "magnitude": 1.25,
     "low_freq_factor": 2.0, "high_freq_factor": 3.0, "base": 2e4, "power": 0.25, "window": 30, "short_factor": (2.0,) * 8,
     "long_factor": (3.0,) * 8, "max_offset": 5, "anchors": 1, "step": 0.5, "width": 2, "activation": "silu",
+    "learning_rate": 0.5,
 }
 
 
@@ -254,6 +255,7 @@ def answers(scaling):
     lengths = (40, 300, 10_000)
     numbers = [scaling.inv_freq(16, 10_000.0, length, table) for length in lengths for table in tables]
     numbers += [jnp.float32(scaling.attention_factor(length)) for length in lengths] + [jnp.float32(scaling.reach or 0)]
+    numbers += [jnp.float32(getattr(scaling, "learning_rate", 0.0))]
     if scaling.draws_training_ids:
         pos = np.arange(32 if isinstance(scaling, E2) else 64)
         numbers += [scaling.training_ids(jax.random.key(seed), pos) for seed in range(4)]

@@ -1,5 +1,6 @@
 """Schemes that add a vector to the token embedding: sinusoids and a learned table."""
 from dataclasses import dataclass
+from typing import ClassVar
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +16,7 @@ class Sinusoidal(PositionConfig):
 
     layout: "interleaved" (the paper: sin, cos, sin, cos, ...) or "concatenated" (all sin, then all cos).
     """
+    embeds: ClassVar[bool] = True
     base: float = 10_000.0
     layout: str = "interleaved"
 
@@ -39,6 +41,7 @@ class Learned(PositionConfig):
     positions past the end of a shorter row (decoding inside jit) give NaN. JAX's own indexing would repeat the last row, and an
     extrapolation experiment would report a number for it.
     """
+    embeds: ClassVar[bool] = True
     length: int = 2048
 
     def __post_init__(self):

@@ -34,6 +34,10 @@ class Randomized(PositionConfig):
         return self.base.per_layer
 
     @property
+    def embeds(self):
+        return self.base.embeds
+
+    @property
     def limit(self):
         return self.max_length
 

@@ -50,7 +50,8 @@ class RopePosition(Position):
     def __init__(self, cfg, width, rngs):
         self.cfg, self.width = cfg, width
         learned = {} if cfg.scaling is None else cfg.scaling.initial(rngs.params(), width)
-        self.learned = nnx.Dict({name: nnx.Param(value) for name, value in learned.items()})   # what the scaling trains (CLEX)
+        rate = getattr(cfg.scaling, "learning_rate", 1.0)
+        self.learned = nnx.Dict({name: nnx.Param(value, learning_rate=rate) for name, value in learned.items()})   # what CLEX trains
 
     @property
     def late(self):

@@ -39,6 +39,7 @@ class Position(nnx.Module):
 class PositionConfig:
     """What every scheme's config offers."""
     per_layer: ClassVar[bool] = False
+    embeds: ClassVar[bool] = False
     draws_ids: ClassVar[bool] = False
     draws_training_ids: ClassVar[bool] = False
 

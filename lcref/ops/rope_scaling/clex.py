@@ -102,12 +102,15 @@ class ClexPrior(RandomPositions):
 @dataclass(frozen=True)
 class Clex(ClexPrior):
     """factor: largest t. step: of the integration, in t. width: W_up is [K/2, width K]. activation: "tanh" or "silu".
+    learning_rate: of the two matrices, times the model's. What they say is summed over K hidden units and over t, so at the rate of the
+    other weights a few hundred steps move a frequency by many powers of e. (The authors fine-tune everything at 2e-5.)
 
-    ValueError for factor < 1, original_length < 1, width < 1, a step that does not divide 1, an unknown activation.
+    ValueError for factor < 1, original_length < 1, width < 1, a step that does not divide 1, an unknown activation, learning_rate <= 0.
     """
     step: float = 0.1
     width: int = 1
     activation: Literal["tanh", "silu"] = "tanh"
+    learning_rate: float = 0.01
 
     def __post_init__(self):
         super().__post_init__()
@@ -115,6 +118,7 @@ class Clex(ClexPrior):
         if self.step > 1 or not math.isclose(round(1 / self.step) * self.step, 1, rel_tol=1e-9):
             raise ValueError(f"clex step must divide 1, as 0.1 or 0.25 do, got {self.step}")
         whole("clex", "width", self.width)
+        number("clex", "learning_rate", self.learning_rate, above=0)
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"unknown clex activation {self.activation!r}: choose one of {', '.join(ACTIVATIONS)}")
 

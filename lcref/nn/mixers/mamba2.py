@@ -1,0 +1,145 @@
+"""Mamba-2 as a layer: a short convolution, the SSD recurrence with an input-dependent decay, a gated norm. arXiv 2405.21060.
+
+    [z | xBC | dt] = x W_in                            widths E | E + 2 G N | H,   E = expand * D = H P
+    [x | B | C]    = silu(conv(xBC))                   causal, `conv` taps per channel (lcref/ops/ssm/short_conv.py)
+    dt             = softplus(dt + dt_bias),   A = -exp(A_log)
+    y              = SSD(x, dt, A, B, C) + D x          (lcref/ops/ssm/ssd.py)
+    out            = RMSNorm(y * silu(z)) W_out         the gate before the norm; the norm per group of E/G channels
+
+A stream carries the last conv - 1 inputs of the convolution and the state [B,H,P,N]: memory does not grow. Positions are not read.
+Packed documents reset both. A_log, D and dt_bias are never decayed: A_log towards 0 would make every head forget at the same rate.
+With `allow_neg_eigval` the decay is 2 exp(dt A) - 1, in [-1, 1], and the scan sequential (lcref/ops/ssm/tracking.py, arXiv 2411.12537).
+"""
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from lcref.nn.layers import Linear
+from lcref.nn.mixers.s4 import log_uniform
+from lcref.ops.ssm import ssd
+from lcref.ops.ssm.short_conv import short_conv
+from lcref.ops.ssm.tracking import signed_recurrent, signed_step
+
+
+@dataclass(frozen=True)
+class Mamba2Config:
+    state: int = 64                                        # N
+    head_dim: int | None = None                            # P; None = 64, or the largest power of 2 below that divides E
+    groups: int = 1                                        # G: heads share B and C in groups
+    expand: int = 2                                        # E = expand * d_model
+    conv: int = 4                                          # taps of the short convolution
+    dt_min: float = 1e-3                                   # softplus(dt_bias) starts log-uniform between the two, a head
+    dt_max: float = 1e-1
+    A_min: float = 1.0                                     # -A starts uniform between the two, a head
+    A_max: float = 16.0
+    bias: bool = False                                     # of the two projections
+    allow_neg_eigval: bool = False
+    form: Literal["chunked", "quadratic", "recurrent"] = "chunked"
+    chunk: int = 64                                        # Q
+    epsilon: float = 1e-5                                  # of the norm
+
+    def __post_init__(self):
+        for name in ("state", "head_dim", "groups", "expand", "conv", "chunk"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for low, high in (("dt_min", "dt_max"), ("A_min", "A_max")):
+            if not 0 < getattr(self, low) <= getattr(self, high):
+                raise ValueError(f"{low} must be positive and at most {high}; got {getattr(self, low)} and {getattr(self, high)}")
+        if self.form not in ssd.FORMS:
+            raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(ssd.FORMS)}")
+
+    def shape(self, d_model):
+        """(H, P, G, N). ValueError where they do not divide."""
+        E = self.expand * d_model
+        P = self.head_dim or math.gcd(64, E)
+        if E % P:
+            raise ValueError(f"head_dim={P} does not divide expand * d_model = {E}")
+        if (E // P) % self.groups:
+            raise ValueError(f"groups={self.groups} does not divide the {E // P} heads")
+        return E // P, P, self.groups, self.state
+
+    def build(self, d_model, *, position, gain, rngs):
+        return Mamba2(self, d_model, gain, rngs)
+
+
+class Mamba2State(NamedTuple):
+    conv: jax.Array                                        # [B,conv-1,E+2GN]: inputs of the convolution
+    ssm: jax.Array                                         # float32 [B,H,P,N]
+
+
+class Mamba2(nnx.Module):
+    def __init__(self, cfg, d_model, gain, rngs):
+        self.cfg, self.shape = cfg, cfg.shape(d_model)
+        H, P, G, N = self.shape
+        E, channels, fixed = H * P, H * P + 2 * G * N, dict(weight_decay=False)
+        self.inward = Linear(d_model, E + channels + H, rngs, bias=cfg.bias)
+        bound = cfg.conv**-0.5
+        self.conv_kernel = nnx.Param(jax.random.uniform(rngs.params(), (cfg.conv, channels), minval=-bound, maxval=bound))
+        self.conv_bias = nnx.Param(jnp.zeros((channels,)))
+        dt = jnp.maximum(log_uniform(rngs.params(), (H,), cfg.dt_min, cfg.dt_max), 1e-4)
+        self.dt_bias = nnx.Param(dt + jnp.log(-jnp.expm1(-dt)), **fixed)                 # softplus of it is dt
+        self.A_log = nnx.Param(jnp.log(jax.random.uniform(rngs.params(), (H,), minval=cfg.A_min, maxval=cfg.A_max)), **fixed)
+        self.D = nnx.Param(jnp.ones((H,)), **fixed)
+        self.norm_scale = nnx.Param(jnp.ones((E,)))
+        self.out = Linear(E, d_model, rngs, gain, cfg.bias)
+
+    def __call__(self, x, positions=None, segments=None, seen=None):
+        """seen: a dict that receives the final state [B,H,P,N], and dt and the decays dt A of every token [B,T,H]."""
+        z, inputs, dt = self.project(x)
+        inputs, _ = self.convolve(inputs, segments=segments)
+        scan = signed_recurrent if self.cfg.allow_neg_eigval else ssd.FORMS[self.cfg.form]
+        parts = self.parts(inputs)
+        y, state = scan(parts[0], dt, self.A(), *parts[1:], self.D[...], segments=segments, chunk=self.cfg.chunk)
+        if seen is not None:
+            seen |= dict(state=state, dt=dt, log_decay=dt * self.A()[None, None, :])
+        return self.read_out(y, z)
+
+    def init_state(self, batch, length, dtype=jnp.float32):
+        """Zeros, for streams of any length."""
+        H, P, G, N = self.shape
+        return Mamba2State(jnp.zeros((batch, self.cfg.conv - 1, H * P + 2 * G * N), dtype), jnp.zeros((batch, H, P, N)))
+
+    def extend(self, x, state, positions=None):
+        z, inputs, dt = self.project(x)
+        inputs, conv = self.convolve(inputs, cache=state.conv)
+        v, B, C = self.parts(inputs)
+        if x.shape[1] == 1:
+            step = signed_step if self.cfg.allow_neg_eigval else ssd.ssd_step
+            v = v.astype(jnp.float32)
+            ssm, y = step(state.ssm, v[:, 0], dt[:, 0], self.A(), *(w[:, 0].astype(jnp.float32) for w in (B, C)))
+            y = ssd.skip(y[:, None], v, self.D[...], x.dtype)
+        else:
+            scan = signed_recurrent if self.cfg.allow_neg_eigval else ssd.FORMS[self.cfg.form]
+            y, ssm = scan(v, dt, self.A(), B, C, self.D[...], initial_state=state.ssm, chunk=self.cfg.chunk)
+        return self.read_out(y, z), Mamba2State(conv, ssm)
+
+    def project(self, x):
+        """z [B,T,E], the convolution's input [B,T,E+2GN], dt float32 [B,T,H] after softplus."""
+        H, P, G, N = self.shape
+        z, inputs, dt = jnp.split(self.inward(x), [H * P, 2 * (H * P + G * N)], axis=-1)
+        return z, inputs, jax.nn.softplus(dt.astype(jnp.float32) + self.dt_bias[...][None, None, :])
+
+    def convolve(self, inputs, **kwargs):
+        y, cache = short_conv(inputs, self.conv_kernel[...], self.conv_bias[...], **kwargs)
+        return jax.nn.silu(y), cache
+
+    def parts(self, inputs):
+        """x [B,T,H,P], B and C [B,T,G,N]"""
+        H, P, G, N = self.shape
+        rows = inputs.shape[:2]
+        x, B, C = jnp.split(inputs, [H * P, H * P + G * N], axis=-1)
+        return x.reshape(*rows, H, P), B.reshape(*rows, G, N), C.reshape(*rows, G, N)
+
+    def A(self):
+        return -jnp.exp(self.A_log[...])
+
+    def read_out(self, y, z):
+        """RMSNorm(y * silu(z)) W_out, statistics in float32. y [B,T,H,P], z [B,T,E]."""
+        y = y.reshape(z.shape).astype(jnp.float32) * jax.nn.silu(z.astype(jnp.float32))
+        grouped = y.reshape(*z.shape[:2], self.shape[2], -1)
+        grouped = grouped * jax.lax.rsqrt(jnp.mean(grouped * grouped, axis=-1, keepdims=True) + self.cfg.epsilon)
+        return self.out((grouped.reshape(z.shape) * self.norm_scale[...][None, None, :]).astype(z.dtype))
