@@ -224,8 +224,9 @@ class Extend:
         compilation.keep()
         model = models.load(self.model)
         path = self.out / "extend" / f"{model.name}.jsonl"
-        lines = extension.measure(model, path, methods=self.method.split(","), lengths=lengths, depths=depths, samples=self.samples, scored=self.scored,
-                                  texts=[text for text in self.texts.split(",") if text], say=lambda line: print(line, flush=True))
+        texts = [text for text in self.texts.split(",") if text]
+        lines = extension.measure(model, path, methods=self.method.split(","), lengths=lengths, texts=texts, depths=depths, samples=self.samples,
+                                  scored=self.scored, say=lambda line: print(line, flush=True))
         show_extension(lines, path)
 
 

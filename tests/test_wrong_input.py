@@ -40,7 +40,7 @@ def complaint(capsys, words):
     (["run", TINY, "--size", "smoke", "--set", "model.layers=0"], ["layers must be at least 1"]),
     (["run", TINY, "--size", "smoke", "--set", "model.position=robe"], ["'robe'", "did you mean rope?", "alibi"]),
     (["run", TINY, "--size", "smoke", "--set", "data.task=sot"], ["'sot'", "sort", "passkey"]),
-    (["run", TINY, "--size", "smoke", "--set", "model.mixer=s9"], ["'s5'", "attention"]),
+    (["run", TINY, "--size", "smoke", "--set", "model.mixer=s9"], ["'s9'", "attention"]),
     (["run", TINY, "--size", "smoke", "--set", "model.mixer.heads=3"], ["heads=3", "d_model=16"]),
     (["run", TINY, "--size", "smoke", "--set", "model.mixer.kv_heads=3"], ["kv_heads=3", "heads=2"]),
     (["run", TINY, "--size", "smoke", "--set", "model.vocab=7"], ["vocab=7", "42"]),
