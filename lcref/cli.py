@@ -81,7 +81,9 @@ class Plot:
             raise ValueError(f"{path} holds no results lines")
         name, size = lines[0]["experiment"], lines[0]["size"]
         if name.startswith("extend/"):
-            return show_extension(lines, path)
+            from lcref import extension
+
+            return show_extension(extension.current(lines), path)
         if name not in experiments():
             raise ValueError(f"{path} was made by {name}, which is not here: plot it with lcref plot path/to/{name}.py --out OUT")
         draw(load(name)[0], size, None, terminal(), path)
@@ -193,6 +195,8 @@ class Weights:
         from lcref.pretrained import models
 
         if self.action == "list":
+            if self.name or self.from_:
+                raise ValueError(f"weights list takes nothing more, got {self.name or self.from_}; did you mean lcref weights get?")
             for name, model, path in models.listed():
                 print(f"{name:<16} {model.about}, {model.licence}\n{'':<16} {path or f'not here yet: lcref weights get {name}'}")
             return
@@ -223,9 +227,9 @@ class Extend:
         lengths, depths = numbers(self.lengths, int, "lengths"), numbers(self.depths, float, "depths")
         compilation.keep()
         model = models.load(self.model)
-        path = self.out / "extend" / f"{model.name}.jsonl"
-        texts = [text for text in self.texts.split(",") if text]
-        lines = extension.measure(model, path, methods=self.method.split(","), lengths=lengths, texts=texts, depths=depths, samples=self.samples,
+        path = self.out / "extend" / f"{Path(os.path.abspath(model.name)).name}.jsonl"  # a path's last part: the file belongs into --out
+        methods, texts = [name.strip() for name in self.method.split(",")], [text for text in self.texts.split(",") if text]
+        lines = extension.measure(model, path, methods=methods, lengths=lengths, texts=texts, depths=depths, samples=self.samples,
                                   scored=self.scored, say=lambda line: print(line, flush=True))
         show_extension(lines, path)
 
@@ -405,8 +409,9 @@ def show_extension(lines: list[dict], path: Path) -> None:
         along = Figure("loss_along", title=f"{path.stem} past its window of {window}", x_label="tokens read", y_label="loss (nats per token)",
                        trained_to=window, lower_is_better=True, over="texts")
         by_row = dict(x_label="tokens in the row", lower_is_better=True, over="texts")
-        for figure in (along, Figure("loss", title="Loss of the last tokens of a row", **by_row),
-                       Figure("over_control", title="Loss over that of the control, which reads inside the window, in percent", **by_row)):
+        over = Figure("over_control", title="Loss over that of the control, which reads inside the window, in percent", **by_row)
+        measured = any("over_control" in line["metrics"] for line in losses)  # not where an interruption left the control alone
+        for figure in (along, Figure("loss", title="Loss of the last tokens of a row", **by_row), *[over] * measured):
             console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
             console.print(report.table(losses, figure, console.width), highlight=False, markup=False)
         drawn.append(plotting.curves(losses, [along], path.with_suffix(".png")))

@@ -27,7 +27,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from lcref import config, provenance, results
+from lcref import config, provenance, results, running
 from lcref.generate import generate
 from lcref.nn.positions import LMInfinite, Rope, SelfExtend, StreamingLLM
 from lcref.ops.rope_scaling import SCALINGS
@@ -37,9 +37,12 @@ from lcref.pretrained import families
 # ---------------------------------------------------------------------------------------------------------------- methods
 
 def scaled(name, **fields):
-    """Another scaling of the same rotation. `factor` and `original_length` are those of the moment, where the scaling has them."""
+    """Another scaling of the same rotation. `factor` and `original_length` are those of the moment, where the scaling has them.
+    ValueError for a model that was published with a scaling of its own: without that it would fail inside its window."""
     def change(cfg, window, longest):
-        kind = SCALINGS[name]
+        kind, own = SCALINGS[name], cfg.position.scaling
+        if own is not None:
+            raise ValueError(f"method {name} would take the place of the model's own scaling of its rotation, {type(own).__name__}: leave it out")
         told = dict(factor=max(1.0, longest / window), original_length=window) | fields
         known = {field: value for field, value in told.items() if field in kind.__dataclass_fields__}
         return replace(cfg, position=replace(cfg.position, scaling=kind(**known)))
@@ -124,7 +127,8 @@ def loss(decoder, tokens, cell):
         by_end = {end: read(max(0, end - reach), end, scored).mean() for end in sorted({*spans, *cell.lengths})}
         return {"loss": {n: by_end[n] for n in cell.lengths}, "loss_along": {end: by_end[end] for end in spans}}
     whole = read(0, longest, longest)
-    dynamic = getattr(decoder.cfg.position, "scaling", None) is not None and decoder.cfg.position.scaling.dynamic
+    scaling = getattr(decoder.cfg.position, "rope", decoder.cfg.position).scaling                      # LM-Infinite and others hold a Rope
+    dynamic = scaling is not None and scaling.dynamic
     ends = {n: read(0, n, scored) if dynamic else whole[n - scored:n] for n in cell.lengths if n != longest} | {longest: whole[-scored:]}
     return {"loss": {n: ends[n].mean() for n in sorted(ends)}, "loss_along": {end: whole[end - scored:end].mean() for end in spans}}
 
@@ -153,7 +157,7 @@ def passkey(decoder, tokenizer, cell):
     ids, key = prompt(tokenizer, cell.length, cell.depth, cell.sample)
     written = tokenizer.decode(np.asarray(generate(decoder, ids[None, :], cell.tokens, temperature=0.0))[0])
     number = re.search(r"\d+", written)
-    return {"passkey": {f"{cell.length}@{cell.depth:g}": float(number is not None and int(number[0]) == key)}}, ids
+    return {"passkey": {f"{cell.length}@{cell.depth:g}": float(number is not None and int(number[0]) == key)}}
 
 
 # ---------------------------------------------------------------------------------------------------------------- measure
@@ -176,48 +180,85 @@ def documents(tokenizer, names, longest):
 
 def measure(model, out, *, methods, lengths, texts, depths, samples=1, scored=2048, tokens=12, say=lambda line: None):
     """Fill the results file `out` with every cell that is not in it yet; returns its lines. Raises before anything is measured where a
-    name or a length makes no sense. An interruption loses the cell at hand."""
+    name or a length makes no sense. An interruption loses the cell at hand. A cell is its config and the tokens that are read, so a file
+    that was edited is measured again, and texts can be asked for in any order."""
+    methods, lengths, texts, depths = (tuple(dict.fromkeys(values)) for values in (methods, lengths, texts, depths))
+    if not isinstance(model.decoder.cfg.position, Rope):               # before anything asks for the window: a Mamba-2 has none
+        raise ValueError(f"{model.name} has {type(model.decoder.cfg.position).__name__} positions: these methods change rotations")
+    if model.tokenizer is None:
+        raise ValueError(f"{model.name} has no tokenizer.json, which texts and passkeys need")
+    if not texts and not (depths and samples > 0):
+        raise ValueError("nothing to measure: give texts, or depths and samples of passkeys")
     for method in methods:
         config.legal(method, METHODS, "method")
     if not lengths or scored < 1 or min(lengths) < scored or max(lengths) % scored:
         raise ValueError(f"lengths {lengths} must be at least the {scored} tokens that are scored, the longest a multiple of it")
+    if texts and scored > (most := model.window - model.window // 2):
+        raise ValueError(f"the control reads half a window before the {scored} tokens that are scored, which leaves room for {most} of them "
+                         f"in {model.name}'s window of {model.window}")
     for depth in depths:
         if not 0 <= depth <= 1:
             raise ValueError(f"depth is between 0 (the key comes first) and 1 (last), got {depth}")
     cfg, longest, made = model.decoder.cfg, max(lengths), provenance.provenance()
-    if not isinstance(cfg.position, Rope):
-        raise ValueError(f"{model.name} has {type(cfg.position).__name__} positions: these methods change rotations")
     rows = documents(model.tokenizer, texts, longest)
     styles = {method: METHODS[method](cfg, model.window, longest) for method in methods}
-    there = {results.identity(line) for line in (results.read(out) if out.exists() else [])}
     loss_cells = [LossCell(method, styles.get(method, cfg), model.sha256, name, tuple(sorted(lengths)), scored, model.window)
                   for name in rows for method in [CONTROL, *methods]]
     key_cells = [PasskeyCell(method, styles[method], model.sha256, length, depth, sample, tokens, model.window)
                  for sample in range(samples) for length in sorted(lengths) for depth in depths for method in methods]
-    cells = [(cell, texts.index(cell.document) if isinstance(cell, LossCell) else cell.sample) for cell in loss_cells + key_cells]
-    waiting = [(cell, seed) for cell, seed in cells if (cell.method, seed, config.digest(cell)) not in there]
-    for number, (cell, seed) in enumerate(waiting, 1):
+    cells = [(cell, texts.index(cell.document), fingerprint(rows[cell.document])) for cell in loss_cells]
+    cells += [(cell, cell.sample, fingerprint(prompt(model.tokenizer, cell.length, cell.depth, cell.sample)[0])) for cell in key_cells]
+    there = {identity(line) for line in running.writable(out)}
+    wanted = {(cell.method, config.digest(cell), data) for cell, _, data in cells}
+    waiting = [(cell, seed, data) for cell, seed, data in cells if (cell.method, config.digest(cell), data) not in there]
+    for number, (cell, seed, data) in enumerate(waiting, 1):
         begun, decoder = time.monotonic(), families.changed(model.decoder, cell.model)
         if isinstance(cell, LossCell):
-            ids = rows[cell.document]
-            metrics, what = loss(decoder, ids, cell), cell.document
+            metrics, what = loss(decoder, rows[cell.document], cell), cell.document
         else:
-            metrics, ids = passkey(decoder, model.tokenizer, cell)
-            what = f"passkey {cell.length}@{cell.depth:g}"
+            metrics, what = passkey(decoder, model.tokenizer, cell), f"passkey {cell.length}@{cell.depth:g}"
         results.append(out, {
             "experiment": f"extend/{model.name}", "run": cell.method, "size": "", "config": config.to_dict(cell), "seed": seed,
             "digest": config.digest(cell), "metrics": metrics, "seconds": round(time.monotonic() - begun, 2), "steps_per_second": None,
             "parameters": sum(leaf.size for leaf in jax.tree.leaves(nnx.state(model.decoder, nnx.Param))), **made,
-            "data": hashlib.sha256(np.ascontiguousarray(ids)).hexdigest(), "date": provenance.now()})
+            "data": data, "date": provenance.now()})
         say(f"{number}/{len(waiting)}  {cell.method:<12} {what}  {time.monotonic() - begun:.0f} s")
-    wanted = {(cell.method, seed, config.digest(cell)) for cell, seed in cells}
     order = [CONTROL, *methods]
-    return sorted((line for line in results.read(out) if results.identity(line) in wanted), key=lambda line: order.index(line["run"]))
+    return sorted((line for line in results.read(out) if identity(line) in wanted), key=lambda line: order.index(line["run"]))
+
+
+def fingerprint(ids) -> str:
+    return hashlib.sha256(np.ascontiguousarray(ids)).hexdigest()
+
+
+def identity(line) -> tuple:
+    """What makes a results line that of a cell. Its seed is only the place that its text had in the command."""
+    return line["run"], line["digest"], line["data"]
+
+
+def current(lines):
+    """Of all lines of a results file, those that belong side by side: the weights of the newest line, for each run the model and lengths of
+    its newest line (YaRN at factor 2 and at factor 4 are two methods), and each text or passkey once."""
+    def kind(line):
+        return line["run"], line["config"]["type"]
+
+    def settings(line):
+        return config.digest_of({name: value for name, value in line["config"].items() if name not in ("document", "length", "depth", "sample")})
+    lines = [line for line in lines if line["config"]["sha256"] == lines[-1]["config"]["sha256"]]
+    newest = {kind(line): settings(line) for line in lines}
+    return list({(line["run"], line["digest"]): line for line in lines if settings(line) == newest[kind(line)]}.values())
 
 
 def against_control(lines):
-    """The same lines with a metric more, "over_control": loss / that of the control on the same text - 1, in percent."""
-    control = {(line["seed"], n): nats for line in lines if line["run"] == CONTROL for n, nats in line["metrics"]["loss"].items()}
-    return [line | {"metrics": line["metrics"] | {"over_control": {n: 100 * (nats / control[line["seed"], n] - 1)
-                                                                   for n, nats in line["metrics"]["loss"].items()}}}
-            if "loss" in line["metrics"] and line["run"] != CONTROL else line for line in lines]
+    """The same lines with a metric more, "over_control": loss / that of the control on the same tokens - 1, in percent. None where a loss
+    is not finite."""
+    def tokens(line, n):
+        return *(line["config"][name] for name in ("sha256", "window", "scored", "document")), n
+
+    def over(line, n, nats):
+        least = control.get(tokens(line, n))
+        return None if nats is None or least is None else 100 * (nats / least - 1)
+    control = {tokens(line, n): nats for line in lines if line["run"] == CONTROL for n, nats in line["metrics"]["loss"].items()}
+    return [line if line["run"] == CONTROL or "loss" not in line["metrics"] else
+            line | {"metrics": line["metrics"] | {"over_control": {n: over(line, n, nats) for n, nats in line["metrics"]["loss"].items()}}}
+            for line in lines]

@@ -6,7 +6,8 @@
     top_p                 the smallest set of tokens whose probabilities sum to at least p (nucleus sampling, arXiv 1904.09751)
 
 Filters apply in the order temperature, top_k, top_p. Greedy decoding of n tokens equals n argmaxes of the whole pass, because `extend`
-equals the whole pass. A program serves every temperature and every top_p: they are values; another top_k, length or batch is another program.
+equals the whole pass (but for scalings that depend on the length read so far: dynamic NTK, CLEX). A program serves every temperature and
+every top_p: they are values; another top_k, length or batch is another program.
 """
 from functools import partial
 

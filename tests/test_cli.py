@@ -2,6 +2,7 @@
 import dataclasses
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -91,6 +92,19 @@ def test_run_again_says_that_nothing_is_to_do(done, request, capsys):
     out, _ = done
     text = said(capsys, "run", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(out))
     assert "0 runs to do, 4 finished before" in text and "step" not in text and "results  " in text
+
+
+@pytest.mark.parametrize("name, file", [("smollm2-135m", "smollm2-135m"), ("/somewhere/else/model.gguf", "model.gguf"), ("a/folder/", "folder")])
+def test_the_results_of_a_model_are_where_out_says_wherever_the_model_is(monkeypatch, name, file):
+    from lcref import extension
+    from lcref.pretrained import models
+
+    monkeypatch.setattr(models, "load", lambda name: models.Pretrained(None, None, 8192, name, ""))
+    monkeypatch.setattr(extension, "measure", lambda model, path, **asked: [(path, asked["methods"])])
+    monkeypatch.setattr(cli, "show_extension", lambda lines, path: shown.extend(lines))
+    shown = []
+    assert cli.main(["extend", name, "--out", "here", "--method", "none, yarn"]) == 0
+    assert shown == [(Path("here/extend") / f"{file}.jsonl", ["none", "yarn"])]
 
 
 def test_plot_draws_from_the_lines_alone(done, request, capsys):

@@ -12,6 +12,7 @@ from lcref import extension, results
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Alibi, Rope
+from lcref.ops.rope_scaling import DynamicNtk, Llama3
 from lcref.pretrained import families
 from lcref.pretrained.models import Pretrained
 from tests.tolerances import assert_close
@@ -91,8 +92,16 @@ def test_the_control_reads_the_same_tokens_inside_the_window():
     nats = optax.softmax_cross_entropy_with_integer_labels(MODEL.decoder(row[:, :-1]), row[:, 1:])
     assert_close(np.float32(got["loss"][LONG]), np.float32(np.asarray(nats)[0, 32:].mean()))
     assert_close(got["loss"][64], measured("none")["loss"][64])
-    lines = [dict(run=extension.CONTROL, seed=0, metrics={"loss": {"64": 2.0}}), dict(run="none", seed=0, metrics={"loss": {"64": 2.5}})]
-    assert extension.against_control(lines)[1]["metrics"]["over_control"] == {"64": 25.0}
+
+
+def test_a_loss_is_held_against_the_control_on_the_same_tokens():
+    """Texts of several commands have the same seeds, and another text is easier or harder."""
+    def line(run, document, **losses):
+        return dict(run=run, seed=0, config=dict(sha256="0", window=64, scored=32, document=document), metrics={"loss": losses})
+    lines = [line("control", "a", n64=2.0, n128=None), line("none", "a", n64=2.5, n128=3.0),
+             line("control", "b", n64=5.0), line("none", "b", n64=None)]
+    _, a, _, b = extension.against_control(lines)
+    assert a["metrics"]["over_control"] == {"n64": 25.0, "n128": None} and b["metrics"]["over_control"] == {"n64": None}
 
 
 @pytest.mark.parametrize("bos", [None, 256])
@@ -115,15 +124,15 @@ def test_the_first_number_written_is_the_answer(monkeypatch, answer, found):
     wanted = extension.PasskeyCell("none", CFG, "", 400, 0.5, 0, 40, WINDOW)
     _, key = extension.prompt(Bytes(), 400, 0.5, 0)
     monkeypatch.setattr(extension, "generate", lambda decoder, ids, tokens, temperature: Bytes().encode(answer.format(key=key))[None])
-    metrics, _ = extension.passkey(MODEL.decoder, Bytes(), wanted)
-    assert metrics == {"passkey": {"400@0.5": found}}
+    assert extension.passkey(MODEL.decoder, Bytes(), wanted) == {"passkey": {"400@0.5": found}}
 
 
 def test_finished_cells_are_not_measured_again(tmp_path):
     out, said = tmp_path / "tiny.jsonl", []
     first = extension.measure(MODEL, out, **ASKED | dict(methods=["none"]), say=said.append)
     assert len(said) == 2 and [line["run"] for line in first] == ["control", "none"]
-    more = extension.measure(MODEL, out, **ASKED | dict(depths=(0.5,), lengths=(256, 384), scored=128), say=said.append)
+    wide = dataclasses.replace(MODEL, window=256)
+    more = extension.measure(wide, out, **ASKED | dict(depths=(0.5,), lengths=(256, 384), scored=128), say=said.append)
     assert len(more) == 3 + 4                                                        # control and two methods; two lengths of passkeys for both
     again = extension.measure(MODEL, out, **ASKED | dict(methods=["none"]), say=said.append)
     assert again == first and len(said) == 2 + 7
@@ -133,12 +142,43 @@ def test_finished_cells_are_not_measured_again(tmp_path):
     assert len(results.read(out)) == 11
 
 
+def test_a_cell_is_its_text_and_not_the_place_of_it(tmp_path):
+    out, text, said = tmp_path / "tiny.jsonl", tmp_path / "text.txt", []
+    text.write_text("a row of words " * 20)
+    ask = lambda *texts, **change: extension.measure(MODEL, out, **ASKED | dict(methods=["none", "none"], texts=texts) | change, say=said.append)
+    ask("argparse", str(text))
+    assert len(said) == 4
+    assert len(ask(str(text), "argparse", str(text))) == 4 and len(said) == 4
+    text.write_text("other words in it " * 20)
+    assert len(ask(str(text))) == 2 and len(said) == 6
+
+
+def test_plotting_a_file_again_shows_what_belongs_side_by_side(tmp_path, monkeypatch):
+    monkeypatch.setattr(extension, "loss", lambda decoder, ids, cell: {"loss": {}})
+    monkeypatch.setattr(extension, "passkey", lambda decoder, tokenizer, cell: {"passkey": {}})
+    out, ask = tmp_path / "tiny.jsonl", dict(ASKED, depths=(0.5,), scored=128, lengths=(512,))
+    wide = dataclasses.replace(MODEL, window=256)
+    extension.measure(dataclasses.replace(wide, sha256="1" * 64), out, **ask | dict(depths=()))
+    extension.measure(wide, out, **ask)
+    extension.measure(wide, out, **ask | dict(texts=["tarfile"], depths=()))
+    both = extension.current(results.read(out))
+    assert [line["run"] for line in both] == ["control", "none", "yarn", "none", "yarn", "control", "none", "yarn"]
+    extension.measure(wide, out, **ask | dict(lengths=(512, 768)))                    # YaRN at another factor, argparse and passkeys alone
+    newest = extension.current(results.read(out))
+    assert [line["config"]["model"]["position"]["scaling"]["factor"] for line in newest if line["run"] == "yarn"] == [3.0] * 3
+    assert [line["run"] for line in newest if "loss" in line["metrics"]] == ["control", "none", "yarn"]
+
+
 @pytest.mark.parametrize("change, words", [
     (dict(methods=["none", "magic"]), "unknown method 'magic'"),
     (dict(lengths=()), "must be at least the 32 tokens"),
     (dict(lengths=(16, 64)), "must be at least the 32 tokens"),
     (dict(lengths=(64, 100)), "the longest a multiple of it"),
     (dict(depths=(1.5,)), "depth is between 0"),
+    (dict(depths=(0.5,)), "length 32 is too short"),
+    (dict(texts=[]), "nothing to measure"),
+    (dict(texts=[], depths=(0.5,), samples=0), "nothing to measure"),
+    (dict(lengths=(64, 128), scored=64), "leaves room for 32 of them in tiny's window of 64"),
     (dict(texts=["no_such_module"]), "'no_such_module' is neither a module"),
     (dict(lengths=(32, 2**21)), "argparse has [0-9]+ tokens and rows of up to 2097152"),
 ])
@@ -152,6 +192,26 @@ def test_models_without_rotations_are_refused(tmp_path):
     cfg = dataclasses.replace(CFG, position=Alibi())
     with pytest.raises(ValueError, match=re.escape("tiny has Alibi positions: these methods change rotations")):
         extension.measure(dataclasses.replace(MODEL, decoder=Decoder(cfg, rngs=nnx.Rngs(0))), tmp_path / "x.jsonl", **ASKED)
+
+
+def test_models_without_a_tokenizer_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=re.escape("tiny has no tokenizer.json")):
+        extension.measure(dataclasses.replace(MODEL, tokenizer=None), tmp_path / "x.jsonl", **ASKED)
+
+
+@pytest.mark.parametrize("method", ["linear", "ntk", "dynamic_ntk", "by_parts", "yarn"])
+def test_a_scaling_that_a_model_was_published_with_is_not_replaced(method):
+    cfg = dataclasses.replace(CFG, position=Rope(scaling=Llama3(8.0, 16)))
+    with pytest.raises(ValueError, match=f"method {method} would take the place of .*, Llama3"):
+        extension.METHODS[method](cfg, WINDOW, LONG)
+
+
+def test_a_scaling_inside_another_scheme_is_read_row_by_row_as_well():
+    dynamic = dataclasses.replace(CFG, position=Rope(scaling=DynamicNtk(1.0, 32)))
+    wanted = dataclasses.replace(cell("lm_infinite", (96, LONG)), model=extension.METHODS["lm_infinite"](dynamic, WINDOW, LONG))
+    decoder = families.changed(MODEL.decoder, wanted.model)
+    short = np.asarray(optax.softmax_cross_entropy_with_integer_labels(decoder(TEXT[None, :96]), TEXT[None, 1:97]))[0, 64:].mean()
+    assert_close(np.float32(extension.loss(decoder, TEXT, wanted)["loss"][96]), np.float32(short))
 
 
 def test_a_row_takes_memory_in_proportion_to_its_length():

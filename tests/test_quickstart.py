@@ -16,9 +16,10 @@ def test_every_declared_run_can_work(name, size, monkeypatch):
     inside = jax.eval_shape
     monkeypatch.setattr(jax, "eval_shape", lambda *args: built.append(inside(*args)) or built[-1])
     (experiment,) = load(name)
-    for n, run in enumerate(experiment.runs[size].values(), 1):
+    for run in experiment.runs[size].values():
+        built.clear()
         running.check(run)
-        assert len(built) == n and built[-1].shape == (), "a training loss, of one batch"
+        assert any(getattr(shape, "shape", None) == () for shape in built), "a training loss, of one batch"
 
 
 @pytest.mark.parametrize("name, size", SIZES, ids=lambda text: text)

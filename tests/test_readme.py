@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lcref import config, report, results
-from lcref.experiment import load
+from lcref import config, extension, report, results
+from lcref.experiment import Figure, load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +25,19 @@ def test_tables_are_the_committed_results(name):
     assert all(line["digest"] == digests[line["run"]] for line in lines), "the declared runs are not those that were carried out"
     for figure in experiment.figures:
         assert report.markdown(lines, figure) in block("quickstart"), f"paste this:\n{report.markdown(lines, figure)}"
+
+
+def test_tables_of_the_published_model_are_the_committed_results():
+    order = [extension.CONTROL, *extension.METHODS]
+    lines = sorted(results.read(ROOT / "results/extend/smollm2-135m.jsonl"), key=lambda line: order.index(line["run"]))
+    assert all(line["digest"] == config.digest_of(line["config"]) for line in lines), "the cells would be measured again"
+    losses, keys = ([line for line in lines if metric in line["metrics"]] for metric in ("loss", "passkey"))
+    losses = extension.against_control(losses)
+    assert len({line["seed"] for line in losses}) >= 3, "several texts"
+    for found, metric, label in ((losses, "loss_along", "tokens read"), (losses, "over_control", "tokens in the row"), (keys, "passkey", "tokens@depth")):
+        if found:
+            table = report.markdown(found, Figure(metric, x_label=label))
+            assert table in block("extend"), f"paste this:\n{table}"
 
 
 def test_the_python_runs():

@@ -116,7 +116,8 @@ class Decoder(nnx.Module):
         return State(np.int32(0), positions, tuple(block.mixer.init_state(batch, length) for block in self.blocks), self.solve())
 
     def extend(self, tokens, state):
-        """The next n tokens [B,n] -> (logits [B,n,W], state): n = 1 is decoding, n > 1 prefill. Any split gives the whole pass's logits.
+        """The next n tokens [B,n] -> (logits [B,n,W], state): n = 1 is decoding, n > 1 prefill. Any split gives the whole pass's logits,
+        unless a scaling depends on the length (dynamic NTK, CLEX, ...): each piece is then read as in a row that ends with it.
 
         Raises ValueError past the state's length; inside jit, where nothing can be raised, logits past it are NaN.
         """
@@ -178,7 +179,7 @@ def schemes(cfg, rngs):
     def build(position, mixer):
         heads, width = getattr(mixer, "heads", 1), mixer.width(cfg.d_model) if hasattr(mixer, "width") else cfg.d_model
         key = position if position.embeds else (position, heads, width)
-        if position != cfg.position and (position.embeds or position.draws_ids):
+        if position != cfg.position and (position.embeds or position.draws_ids or position.draws_training_ids):
             raise ValueError(f"{position} acts once for all layers, so it cannot be one layer's own; give it as DecoderConfig.position")
         module = shared.get(key) or position.build(heads, width, cfg.d_model, rngs=rngs)
         if not position.per_layer:

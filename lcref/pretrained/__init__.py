@@ -1,12 +1,12 @@
-"""Published weights, read into this library's Decoder: GGUF files and folders of safetensors; the Llama family and GPT-2.
+"""Published weights, read into this library's Decoder: GGUF files and folders of safetensors; the Llama family, GPT-2, Mamba-2.
 
     model = models.load("smollm2-135m")            after `lcref weights get smollm2-135m`; a path or a hub id works as well
     model.decoder(tokens)                          the same Decoder as everywhere
-    model.tokenizer.encode("text"), model.window   what belongs to it
+    model.tokenizer.encode("text"), model.window   what belongs to it (window: None where there is no limit)
 
     gguf.py, folder.py     files -> Source: a config in transformers' words, and tensors that are read when asked for
     gguf_words.py          GGUF's names and layouts -> transformers'
-    llama.py, gpt2.py      config -> DecoderConfig, tensor -> parameter;  rope.py: rotation and its scaling
+    llama, gpt2, mamba2    config -> DecoderConfig, tensor -> parameter;  rope.py: rotation and its scaling
     families.py            FAMILIES, and Source -> Decoder
     tokenizer.py, models.py
 

@@ -1,7 +1,7 @@
 """From a Source to a Decoder: which family a model belongs to, does the file hold exactly its tensors, then fill the parameters.
 
 A family is a file with three things:
-    config(fields) -> (DecoderConfig, window)
+    config(fields) -> (DecoderConfig, window)                     window None: there is none, a state carries all of the past
     layout(cfg) -> {tensor: (shape, {parameter: function of the tensor})}
     canonical(name), BUFFERS, TIED      spellings of a tensor's name; what is stored and not needed; the two that tying makes one
 
@@ -20,23 +20,23 @@ import numpy as np
 from flax import nnx
 
 from lcref.nn.decoder import Decoder, DecoderConfig
-from lcref.pretrained import gpt2, llama
+from lcref.pretrained import gpt2, llama, mamba2
 from lcref.pretrained.source import Fields, Source, short
 
-FAMILIES = {"llama": llama, "gpt2": gpt2}            # by transformers' model_type
+FAMILIES = {"llama": llama, "gpt2": gpt2, "mamba2": mamba2}            # by transformers' model_type
 
 
-def decoder(source: Source) -> tuple[Decoder, int]:
+def decoder(source: Source) -> tuple[Decoder, int | None]:
     """(Decoder with the file's weights, its window). ValueError that names what is not supported, missing, unexpected or misshapen."""
     cfg, window, layout, tensors = plan(source)
     values = {path: cut for name in layout for path, cut in read(source, layout[name][1], tensors[name]).items()}
     return fill(cfg, values), window
 
 
-def plan(source: Source) -> tuple[DecoderConfig, int, dict, dict]:
+def plan(source: Source) -> tuple[DecoderConfig, int | None, dict, dict]:
     """(config, window, layout, tensors) of a file that holds exactly what its config asks for; no tensor is read."""
     fields = Fields(source.config, source.path)
-    kind = fields.text("model_type")
+    kind = "mamba2" if mamba2.by_mamba_ssm(fields) else fields.text("model_type")
     if kind not in FAMILIES:
         raise ValueError(f"{source.path}: model type {short(kind)} is not supported; {', '.join(FAMILIES)} are")
     fields.only("quantization_config", (), "the weights are stored in a form that only its own library reads")

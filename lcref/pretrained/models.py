@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lcref import config
+from lcref.pretrained.source import regular
 
 if TYPE_CHECKING:
     from lcref.nn.decoder import Decoder
@@ -67,7 +68,7 @@ class Kept:
 class Pretrained:
     decoder: Decoder
     tokenizer: Tokenizer | None            # None: a folder without a tokenizer.json
-    window: int                            # positions the model was made for
+    window: int | None                     # positions the model was made for; None: no limit, it carries a state (Mamba-2)
     name: str
     sha256: str
 
@@ -109,6 +110,8 @@ def get(name: str, path: str | os.PathLike | None = None, say=lambda line: None)
     model, target = MODELS[name], place(name)
     if is_kept(name) and digest(target) == model.sha256:
         return Kept(name, str(target), model.size, model.sha256, fresh=False)
+    if path is not None:
+        regular(path)                                      # before a folder is made for it
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as folder:

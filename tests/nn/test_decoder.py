@@ -304,7 +304,7 @@ def test_a_layer_may_have_its_own_scheme():
     assert_close(neither, np.asarray(make(Nope(), (FULL, FULL))[1](TOKENS)))
 
 
-@pytest.mark.parametrize("own", [Learned(16), Sinusoidal(), Randomized(), Randomized(Kerple())], ids=repr)
+@pytest.mark.parametrize("own", [Learned(16), Sinusoidal(), Randomized(), Randomized(Kerple()), Rope(scaling=SCALINGS["clex"]())], ids=repr)
 def test_a_layer_cannot_own_what_acts_once_for_all_layers(own):
     """Its embedding would never be added and its ids never drawn: the run would silently be one without positions."""
     with pytest.raises(ValueError, match=f"{re.escape(repr(own))} acts once for all layers"):

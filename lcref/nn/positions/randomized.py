@@ -24,6 +24,8 @@ class Randomized(PositionConfig):
     def __post_init__(self):
         if not isinstance(self.base, PositionConfig) or isinstance(self.base, Randomized):
             raise ValueError(f"randomized ids need a plain position config as base, got {self.base!r}")
+        if self.base.draws_training_ids:
+            raise ValueError(f"randomized ids take the place of those that the base scheme draws in training: choose another base than {self.base!r}")
         if self.max_length < 1:
             raise ValueError(f"randomized max_length must be at least 1, got {self.max_length}")
         if self.base.limit is not None and self.base.limit < self.max_length:
