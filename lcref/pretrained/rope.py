@@ -55,8 +55,7 @@ def scaling(kind, fields: Fields, window, width):
     values = dict(factor=fields.number("factor", max(window / original, 1.0) if kind == "longrope" else None))
     if kind == "dynamic" and original != window:
         fields.wrong("original_max_position_embeddings", f"max_position_embeddings ({window}) for rope_type dynamic")
-    if kind != "linear":
-        values["original_length"] = original
+    values["original_length"] = original
     for name in REQUIRED.get(kind, ()) + OPTIONAL.get(kind, ()):
         if name in ("short_factor", "long_factor"):
             values[name] = fields.numbers(name)

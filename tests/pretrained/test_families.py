@@ -230,7 +230,7 @@ READ = [
     (dict(rope_theta=500.0), Rope(base=500.0)),
     (dict(rope_parameters=dict(rope_theta=500.0, rope_type="default")), Rope(base=500.0)),
     (dict(rope_parameters=dict(rope_type="default", partial_rotary_factor=0.5)), Rope(fraction=0.5)),
-    (dict(rope_scaling=dict(type="linear", factor=2)), Rope(scaling=rope_scaling.Linear(2.0))),
+    (dict(rope_scaling=dict(type="linear", factor=2)), Rope(scaling=rope_scaling.Linear(2.0, 64))),
     (dict(rope_scaling=dict(rope_type="dynamic", factor=2.0)), Rope(scaling=rope_scaling.DynamicNtk(2.0, 64))),
     (dict(rope_scaling=dict(rope_type="yarn", factor=2.0)), Rope(scaling=rope_scaling.Yarn(2.0, 64))),
     (dict(rope_parameters=dict(rope_type="yarn", factor=2.0, original_max_position_embeddings=32, beta_fast=16, truncate=False, attention_factor=1.5)),
@@ -273,7 +273,7 @@ def test_rotations_of_gguf_files(tmp_path):
     scaling = lambda **kwargs: gguf_plan(tmp_path, **kwargs)[0].position.scaling
     yarn = {"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0, "rope.scaling.original_context_length": 16}
     assert scaling(settings=yarn) == rope_scaling.Yarn(4.0, 16)
-    assert scaling(settings={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}) == rope_scaling.Linear(4.0)
+    assert scaling(settings={"rope.scaling.type": "linear", "rope.scaling.factor": 4.0}) == rope_scaling.Linear(4.0, 64)
     assert scaling(settings={"rope.scaling.type": "none"}) is None
     divisors = np.float32([1, 2, 3, 4])
     stored = scaling(extra={"rope_freqs.weight": divisors})
