@@ -76,10 +76,10 @@ def trials(found: dict[str, dict[str, Point]]) -> str:
 
 
 def slices(found: dict[str, dict[str, Point]]) -> list[str]:
-    """Every slice that some run has: by size when all are numbers, else in the order they come."""
+    """Every slice that some run has: by size when all are numbers ("4096", or "4096@0.5"), else in the order they come."""
     names = list(dict.fromkeys(name for points in found.values() for name in points))
     try:
-        return sorted(names, key=float)
+        return sorted(names, key=lambda name: [float(part) for part in name.split("@")])
     except ValueError:
         return names
 

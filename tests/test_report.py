@@ -155,3 +155,9 @@ def test_markdown_says_what_sampling_leaves_open():
 def test_runs_of_different_numbers_of_problems():
     mixed = sampled(lines(1)[:1], 50) + sampled(lines(1)[1:], 200)
     assert "a share of 50 problems or more" in report.table(mixed, FIGURE)
+
+
+def test_slices_are_ordered_by_their_numbers():
+    lines = [{"run": "a", "config": {}, "metrics": {"m": {"4096@0.9": 1.0, "512@0.5": 1.0, "4096@0.1": 0.0}, "n": {"b": 1.0, "a": 1.0}}}]
+    assert report.slices(report.summary(lines, "m")) == ["512@0.5", "4096@0.1", "4096@0.9"]
+    assert report.slices(report.summary(lines, "n")) == ["b", "a"]
