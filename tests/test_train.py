@@ -177,7 +177,7 @@ def test_a_parameter_that_asks_to_stay_stays():
     model = dataclasses.replace(MODEL, position=Marked())
     groups = parameter_groups(Decoder(model, rngs=nnx.Rngs(0)))
     assert {name.rsplit("/", 1)[1]: group for name, group in groups.items() if "position" in name} == {"still": (0.0, True), "free": (0.5, True)}
-    position = run([0], model=model)[0][0].decoder.position
+    position = run([0], model=model)[0][0].decoder.blocks[0].mixer.position
     assert (np.asarray(position.still[...]) == 1).all() and np.abs(np.asarray(position.free[...]) - 1).min() > 1e-4
 
 
