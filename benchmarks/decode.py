@@ -66,7 +66,7 @@ def theirs(layers, d_model, heads, kv_heads, feed_forward, T, tokens, vocab):
         token = prompt[:, :1]
         for _ in range(tokens):
             token = model(token, past_key_values=past, use_cache=True).logits[:, -1:].argmax(-1)
-        past.crop(T)
+        past.crop(-tokens)
     return prefill, decode
 
 
