@@ -31,7 +31,7 @@ from lcref import config, provenance, results, running
 from lcref.generate import generate
 from lcref.nn.positions import LMInfinite, Rope, SelfExtend, StreamingLLM
 from lcref.ops.rope_scaling import SCALINGS
-from lcref.pretrained import families
+from lcref.train import read_as
 
 
 # ---------------------------------------------------------------------------------------------------------------- methods
@@ -212,7 +212,7 @@ def measure(model, out, *, methods, lengths, texts, depths, samples=1, scored=20
     wanted = {(cell.method, config.digest(cell), data) for cell, _, data in cells}
     waiting = [(cell, seed, data) for cell, seed, data in cells if (cell.method, config.digest(cell), data) not in there]
     for number, (cell, seed, data) in enumerate(waiting, 1):
-        begun, decoder = time.monotonic(), families.changed(model.decoder, cell.model)
+        begun, decoder = time.monotonic(), read_as(model.decoder, cell.model)
         if isinstance(cell, LossCell):
             metrics, what = loss(decoder, rows[cell.document], cell), cell.document
         else:

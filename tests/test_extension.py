@@ -13,8 +13,8 @@ from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Alibi, Rope
 from lcref.ops.rope_scaling import DynamicNtk, Llama3
-from lcref.pretrained import families
 from lcref.pretrained.models import Pretrained
+from lcref.train import read_as
 from tests.tolerances import assert_close
 
 WINDOW, LONG = 64, 128
@@ -46,7 +46,7 @@ def cell(method, lengths=(32, 64, LONG)):
 
 def measured(method):
     wanted = cell(method)
-    return extension.loss(families.changed(MODEL.decoder, wanted.model), TEXT, wanted)
+    return extension.loss(read_as(MODEL.decoder, wanted.model), TEXT, wanted)
 
 
 @pytest.mark.parametrize("method", extension.METHODS)
@@ -79,7 +79,7 @@ def test_the_loss_is_that_of_the_tokens_it_says():
 
 def test_a_scaling_that_depends_on_the_row_is_read_row_by_row():
     wanted = cell("dynamic_ntk", (96, LONG))
-    decoder = families.changed(MODEL.decoder, wanted.model)
+    decoder = read_as(MODEL.decoder, wanted.model)
     short = np.asarray(optax.softmax_cross_entropy_with_integer_labels(decoder(TEXT[None, :96]), TEXT[None, 1:97]))[0, 64:].mean()
     got = extension.loss(decoder, TEXT, wanted)
     assert_close(np.float32(got["loss"][96]), np.float32(short))
@@ -209,7 +209,7 @@ def test_a_scaling_that_a_model_was_published_with_is_not_replaced(method):
 def test_a_scaling_inside_another_scheme_is_read_row_by_row_as_well():
     dynamic = dataclasses.replace(CFG, position=Rope(scaling=DynamicNtk(1.0, 32)))
     wanted = dataclasses.replace(cell("lm_infinite", (96, LONG)), model=extension.METHODS["lm_infinite"](dynamic, WINDOW, LONG))
-    decoder = families.changed(MODEL.decoder, wanted.model)
+    decoder = read_as(MODEL.decoder, wanted.model)
     short = np.asarray(optax.softmax_cross_entropy_with_integer_labels(decoder(TEXT[None, :96]), TEXT[None, 1:97]))[0, 64:].mean()
     assert_close(np.float32(extension.loss(decoder, TEXT, wanted)["loss"][96]), np.float32(short))
 

@@ -111,18 +111,3 @@ def fill(cfg: DecoderConfig, values: dict) -> Decoder:
     if empty:
         raise ValueError(f"no value for {', '.join(map(jax.tree_util.keystr, empty))}")
     return made
-
-
-def changed(decoder: Decoder, cfg: DecoderConfig) -> Decoder:
-    """A Decoder with another config and the same arrays (not copied): `dataclasses.replace(decoder.cfg, position=...)`, for instance.
-
-    ValueError where the other config has other parameters; those of a position scheme have to be shared by both as well.
-    """
-    new, old = nnx.eval_shape(lambda: Decoder(cfg, rngs=OneKey())), dict(nnx.to_flat_state(nnx.state(decoder)))
-    flat = dict(nnx.to_flat_state(nnx.state(new)))
-    differ = sorted(".".join(map(str, path)) for path in flat.keys() ^ old.keys() or
-                    {path for path in flat if flat[path].shape != old[path].shape})
-    if differ:
-        raise ValueError(f"the configs differ in parameters: {short(', '.join(differ), 200)}")
-    nnx.update(new, nnx.state(decoder))
-    return new

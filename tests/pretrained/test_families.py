@@ -19,6 +19,7 @@ from lcref.nn.positions import Nope, Rope  # noqa: E402
 from lcref.ops import rope_scaling  # noqa: E402
 from lcref.pretrained import families, folder, gguf, gguf_words, gpt2, rope, tokenizer  # noqa: E402
 from lcref.pretrained.source import Fields, Source, Tensor  # noqa: E402
+from lcref.train import read_as  # noqa: E402
 from tests.pretrained.tiny import CONFIG, D, F, message, weights, write_folder, write_gguf  # noqa: E402
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -293,13 +294,13 @@ def test_rotations_of_gguf_files(tmp_path):
 def test_another_position_scheme_for_the_same_weights():
     decoder, _ = families.decoder(folder.read(FIXTURES / "llama_yarn"))
     tokens, want = expected("llama_yarn")
-    plain = families.changed(decoder, dataclasses.replace(decoder.cfg, position=dataclasses.replace(decoder.cfg.position, scaling=None)))
+    plain = read_as(decoder, dataclasses.replace(decoder.cfg, position=dataclasses.replace(decoder.cfg.position, scaling=None)))
     assert plain.blocks[1].mixer.q.kernel[...] is decoder.blocks[1].mixer.q.kernel[...]                # shared, not copied
     assert np.abs(logits(plain, tokens) - want).max() > 0.05
-    back = families.changed(plain, decoder.cfg)
+    back = read_as(plain, decoder.cfg)
     np.testing.assert_allclose(logits(back, tokens), want, rtol=0, atol=1e-4)
-    families.changed(decoder, dataclasses.replace(decoder.cfg, position=Nope()))
-    with pytest.raises(ValueError, match="differ in parameters: .*readout.kernel"):
-        families.changed(decoder, dataclasses.replace(decoder.cfg, tie_embeddings=False))
-    with pytest.raises(ValueError, match="differ in parameters: .*embedding"):
-        families.changed(decoder, dataclasses.replace(decoder.cfg, vocab=65))
+    read_as(decoder, dataclasses.replace(decoder.cfg, position=Nope()))
+    with pytest.raises(ValueError, match="cannot be read as another model: there is no readout.kernel"):
+        read_as(decoder, dataclasses.replace(decoder.cfg, tie_embeddings=False))
+    with pytest.raises(ValueError, match="cannot be read as another model: embedding.* is "):
+        read_as(decoder, dataclasses.replace(decoder.cfg, vocab=65))

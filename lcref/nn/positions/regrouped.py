@@ -1,7 +1,7 @@
 """RoPE that never sees a distance it was not trained on: beyond `near` tokens, keys are rotated to other places.
 
                    distance of a key at delta >= near                     in a mixer with             source
-    LMInfinite     limit, whatever delta                                  window=near, sinks=G        arXiv 2308.16137
+    LMInfinite     limit_distance, whatever delta                         window=near, sinks=G        arXiv 2308.16137
                                                                           every key visible           ReRoPE, its window and limit
     StreamingLLM   min(i, sinks + near - 1) - j: places in the cache      window=near, sinks=sinks    arXiv 2309.17453
     SelfExtend     i // group + near - near // group - j // group         every key visible           arXiv 2401.01325
@@ -40,9 +40,9 @@ class Regrouped(PositionConfig):
 
 @dataclass(frozen=True)
 class LMInfinite(Regrouped):
-    """Every key at `near` or further seems to be at distance `limit` (None: near - 1, the largest near one).
+    """Every key at `near` or further seems to be at `limit_distance` (None: near - 1, the largest near one).
 
-    Deviation: the authors' own default is limit = near, one more than the largest distance ever trained when near is the training length.
+    Deviation: the authors' own default is near, one more than the largest distance ever trained when near is the training length.
     """
     limit_distance: int | None = None
 
