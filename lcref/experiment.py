@@ -69,6 +69,7 @@ class Figure:
     log_x: bool = False
     lower_is_better: bool = False
     over: str = "seeds"  # what a run's lines differ in: the median and range are over these
+    runs: tuple[str, ...] = ()  # the runs it shows, also where settings were changed ("rope[model.layers=4]"); all where empty
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ they lie dashed under the new ones. Reads results lines only. matplotlib is impo
 
 from pathlib import Path
 
-from lcref.report import slices, summary, trials
+from lcref.report import shown, slices, summary, trials
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 # A run keeps its colour and marker in every figure; the longest name here that the run's name starts with decides.
@@ -74,6 +74,7 @@ def curves(lines: list[dict], figures, path: str | Path, reference: list[dict] =
 
 def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     """Draw one Figure into matplotlib axes; a notebook can call this with its own."""
+    lines, reference = shown(lines, figure), shown(reference, figure)
     found = summary(lines, figure.metric)
     before = {run: points for run, points in summary(reference, figure.metric).items() if run in found} if reference else {}
     names = slices(found | before)

@@ -40,7 +40,7 @@ def clock(seconds: float) -> str:
 def outcome(lines: list[dict], figures) -> str:
     """The ends of what a run was measured on: "exact match 1.00 at 10, 0.02 at 100; 12 s"."""
     words = []
-    for metric in [figure.metric for figure in figures if any(figure.metric in line["metrics"] for line in lines)]:
+    for metric in dict.fromkeys(figure.metric for figure in figures if any(figure.metric in line["metrics"] for line in lines)):
         for points in summary(lines, metric).values():
             ends = {name: points[name].median for name in (next(iter(points)), next(reversed(points)))}
             words.append(f"{metric.replace('_', ' ')} {', '.join(f'{value:.2f} at {name}' for name, value in ends.items())}")

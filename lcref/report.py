@@ -46,6 +46,11 @@ class Point(NamedTuple):
         return (max(low, 0.0), min(high, 1.0)) if high - low > self.high - self.low else None
 
 
+def shown(lines: list[dict], figure) -> list[dict]:
+    """The lines that a figure shows."""
+    return [line for line in lines if not figure.runs or line["run"].partition("[")[0] in figure.runs]
+
+
 def summary(lines: list[dict], metric: str) -> dict[str, dict[str, Point]]:
     """run -> slice -> Point, in the order of the lines; a value that is missing or not finite is left out.
 
@@ -87,7 +92,7 @@ def slices(found: dict[str, dict[str, Point]]) -> list[str]:
 def table(lines: list[dict], figure, width: int = 100) -> str:
     """Rows are runs, columns the slices of the figure's metric; under each median the range over seeds, and under that, marked ~, the 95 %
     interval of sampling where it is the wider one. Wider than `width`: in parts."""
-    found = summary(lines, figure.metric)
+    found = summary(shown(lines, figure), figure.metric)
     names = slices(found)
     best = {name: _best(found, name, figure.lower_is_better) for name in names}
     cells = {run: {name: _cells(point, best[name]) for name, point in points.items()} for run, points in found.items()}
@@ -123,7 +128,7 @@ def _wrapped(head: list[str], width: int) -> str:
 
 def markdown(lines: list[dict], figure) -> str:
     """The same as a Markdown table: median, and (lowest to highest seed) where they differ; then in words what sampling alone leaves open."""
-    found = summary(lines, figure.metric)
+    found = summary(shown(lines, figure), figure.metric)
     names = slices(found)
 
     def cell(point):

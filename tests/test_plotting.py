@@ -102,6 +102,12 @@ def test_no_bars_where_nothing_says_how_many_problems():
     assert bars_of(axes) == {} and any(text.get_text() == "one seed" for text in axes.texts)
 
 
+def test_a_figure_may_show_some_runs_only():
+    axes = axes_of(lines(3), Figure("exact_match", runs=("rope", "nope")), lines(3))
+    assert {text.get_text() for text in axes.texts} >= {"rope", "nope"} and len(axes.collections) == 4  # bands of two runs, and of their reference
+    assert not any(text.get_text() == "hard_alibi" for text in axes.texts)
+
+
 def test_where_training_ended_can_be_each_runs_own():
     figure = Figure("exact_match", trained_to="data.max_length")
     here = [line | {"config": {"data": {"max_length": 20 if line["run"] == "rope" else 50}}} for line in lines(2)]

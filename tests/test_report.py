@@ -56,6 +56,14 @@ def test_table_marks_the_lowest_where_lower_is_better():
     assert rows[2].split() == ["rope", "1.00", "0.30*", "0.00*"]
 
 
+def test_a_figure_may_show_some_runs_only():
+    figure = Figure("exact_match", runs=("rope", "nope"))
+    changed = [line | {"run": "rope[model.layers=4]"} for line in lines(1) if line["run"] == "rope"]
+    assert {line["run"] for line in report.shown(lines(1) + changed, figure)} == {"rope", "nope", "rope[model.layers=4]"}
+    for text in (report.table(lines(1), figure), report.markdown(lines(1), figure)):
+        assert "rope" in text and "hard_alibi" not in text
+
+
 @pytest.mark.parametrize("width", [40, 60, 100])
 def test_table_fits_the_terminal(width):
     many = [{"run": "rope", "metrics": {"exact_match": {str(n): 0.5 for n in range(10, 130, 10)}}} for _ in range(2)]

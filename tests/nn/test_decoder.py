@@ -149,6 +149,20 @@ def test_frequencies_that_follow_the_length_are_those_of_the_row_read_so_far(sca
     assert changed(seen[10][:, 3], seen[4][:, 3]), "else this test could not fail"
 
 
+@pytest.mark.parametrize("scaling", ["dynamic_ntk", "clex", "clex_prior", "e2", "longrope"])
+def test_a_rows_frequencies_are_its_own(scaling):
+    """Rows of different lengths in one batch give what each gives alone: positions known, traced, and the same inside a regrouped scheme."""
+    rope = Rope(scaling=SCALINGS[scaling](2, 4))
+    tokens, positions = TOKENS[:3], np.stack([np.arange(T), np.minimum(np.arange(T), 3), np.arange(T) + 7])      # up to 10, 4 and 17
+    for scheme in (rope, *([] if rope.draws_training_ids else [SelfExtend(near=4, group=2, rope=rope)])):
+        _, decoder = make(scheme, (FULL,))
+        graph, params = nnx.split(decoder)
+        traced = jax.jit(lambda params, tokens, positions: nnx.merge(graph, params)(tokens, positions=positions))
+        alone = np.concatenate([decoder(tokens[i:i + 1], positions=positions[i:i + 1]) for i in range(3)])
+        for got in (decoder(tokens, positions=positions), traced(params, tokens, positions)):
+            assert_close(got, alone)
+
+
 @pytest.mark.parametrize("name", [name for name in POSITIONS if name != "nope"])
 def test_positions_are_read(name):
     assert changed(forward(name, positions=ids(name, np.arange(T)[None, :] * 3, length=4 * T)), whole(name))

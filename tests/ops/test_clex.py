@@ -187,8 +187,32 @@ def test_one_t_at_factor_1_and_positions_are_looked_up():
     np.testing.assert_array_equal(Clex(1, 8).training_ids(jax.random.key(0), np.arange(8)), np.arange(8))
     key, plain = jax.random.key(1), np.arange(8)
     whole = np.asarray(Clex(4, 8).training_ids(key, plain))
-    packed = np.array([[0, 1, 2, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7]])
-    np.testing.assert_array_equal(Clex(4, 8).training_ids(key, packed), whole[packed])
+    assert (np.diff(whole) > 0).all()
+    rows = np.array([[0, 1, 2, 0, 1, 2, 3, 4], [0, 1, 2, 3, 4, 5, 6, 7]] * 20)       # a draw a row: packed rows look their positions up in it
+    ids = np.asarray(Clex(4, 8).training_ids(key, rows))
+    assert (ids[0::2, :3] == ids[0::2, 3:6]).all() and len(np.unique(ids[1::2], axis=0)) > 10
+    np.testing.assert_array_equal(np.unique(ids[1::2, -1]), [7, 15, 23, 31])         # every t within one batch
+
+
+@pytest.mark.parametrize("n, L, factor, chunks", [(64, 64, 4, 2), (64, 64, 4, 5), (16, 8, 3, 4), (4, 4, 2, 4)])
+def test_chunked_ids_are_pieces_of_neighbours_that_reach_the_window_drawn(n, L, factor, chunks):
+    ids = drawn(Clex(factor, L, chunks), n)
+    t = np.array([windows(int(row.max()) + 1, L) for row in ids])
+    np.testing.assert_array_equal(ids[:, -1], L * t - 1)
+    assert (ids[:, 0] == 0).all() and (np.diff(ids, axis=1) > 0).all()
+    steps = np.diff(ids, axis=1) * (n * t - 1)[:, None] / (L * t - 1)[:, None]       # in places: 1 inside a piece
+    jumps = (steps > 1.5).sum(1)
+    assert jumps.max() == chunks - 1 and jumps[t == 1].max() == 0 and (jumps[t > 1] >= 1).all()
+    where = np.argmax(steps[t > 1] > 1.5, axis=1)
+    assert len(np.unique(where)) > (n - chunks) / 2                                  # cut anywhere
+    assert set(np.unique(t)) == set(range(1, factor + 1))
+
+
+def test_chunks_of_every_size_of_skip_are_drawn():
+    ids = drawn(Clex(4, 64, 3), 64, count=2000)
+    middle = ids[ids[:, -1] == 255] - np.arange(64)                                  # how far each position was moved, at t = 4
+    between = middle[(middle > 0) & (middle < 192)]
+    assert np.abs(np.histogram(between, bins=4, range=(0, 192))[0] / len(between) - 0.25).max() < 0.04
 
 
 @pytest.mark.parametrize("pos, message", [(np.arange(7), "7 positions are not a multiple of original_length 8"),
@@ -197,9 +221,12 @@ def test_one_t_at_factor_1_and_positions_are_looked_up():
 def test_ids_refused(pos, message):
     with pytest.raises(ValueError, match=message):
         Clex(4, 8).training_ids(jax.random.key(0), pos)
+    with pytest.raises(ValueError, match="8 positions cannot be laid out in 9 chunks"):
+        Clex(4, 8, chunks=9).training_ids(jax.random.key(0), np.arange(8))
 
 
 @pytest.mark.parametrize("change, message", [(dict(step=0.3), "step must divide 1, as 0.1 or 0.25 do, got 0.3"), (dict(step=2.0), "got 2.0"),
+                                             (dict(chunks=1), "chunks must be a whole number >= 2, got 1"),
                                              (dict(activation="relu"), "unknown clex activation 'relu': choose one of tanh, silu"),
                                              (dict(factor=2.5), "factor must be a whole number >= 1, got 2.5")])
 def test_refused(change, message):

@@ -66,6 +66,7 @@ class Nope(PositionConfig):
 
 
 def row_length(pos):
-    """How long a row is: its largest position + 1. A number where positions are known, else a traced scalar."""
+    """How long each row is: its largest position + 1. pos [T] or [1,T] -> a number, [B,T] -> [B]; numpy where positions are known."""
     here = known(pos)
-    return jnp.max(pos) + 1 if here is None else np.max(here, initial=0) + 1
+    longest = jnp.max(pos, axis=-1) + 1 if here is None else np.max(here, axis=-1, initial=0) + 1
+    return longest[0] if longest.shape == (1,) else longest

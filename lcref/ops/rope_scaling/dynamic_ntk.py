@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
 from lcref.ops.positions import known
-from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, number, single, theta, whole
+from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, number, row, single, theta, whole
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,6 @@ class DynamicNtk(Scaling):
         plain, exponents, L = theta(head_dim, base), ntk_exponents(head_dim), self.original_length
         here = known(length)
         if here is not None:
-            return single(plain * (1 + self.factor * max(float(here) - L, 0.0) / L) ** -exponents)
+            return single(plain * (1 + self.factor * np.maximum(here - L, 0) / L)[..., None] ** -exponents)
         over = jnp.maximum(length - L, 0).astype(jnp.float32)          # length - L before float32: whole numbers subtract exactly
-        return single(plain) * (1 + self.factor * over / L) ** single(-exponents)
+        return row(plain, length) * (1 + self.factor * over / L)[..., None] ** row(-exponents, length)

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from lcref.ops.positions import known
-from lcref.ops.rope_scaling.scaling import Scaling, single, theta, whole, windows
+from lcref.ops.rope_scaling.scaling import Scaling, row, single, theta, whole, windows
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class E2(Scaling):
 
     def inv_freq(self, head_dim, base, length, table=None):
         plain, g = theta(head_dim, base), windows(length, self.original_length)
-        return single(plain / g) if known(length) is not None else single(plain) / g.astype(jnp.float32)
+        return single(plain / g[..., None]) if known(length) is not None else row(plain, length) / g.astype(jnp.float32)[..., None]
 
     def training_ids(self, key, pos):
         """pos [..., T], T <= original_length -> float32 ids, same shape, one (g, t) for the whole batch. Each document of a packed row

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import jax.numpy as jnp
+import numpy as np
 
 from lcref.ops.positions import known
-from lcref.ops.rope_scaling.scaling import Scaling, number, single, theta, whole
+from lcref.ops.rope_scaling.scaling import Scaling, number, row, single, theta, whole
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,8 @@ class LongRope(Scaling):
         short, long = plain / (self.short_factor or 1.0), plain / (self.long_factor or self.factor)
         here = known(length)
         if here is not None:
-            return single(long if here > self.original_length else short)
-        return jnp.where(length > self.original_length, single(long), single(short))
+            return single(np.where((here > self.original_length)[..., None], long, short))
+        return jnp.where((length > self.original_length)[..., None], row(long, length), row(short, length))
 
     def attention_factor(self, length):
         if self.magnitude is not None:

@@ -1,6 +1,7 @@
 """What every RoPE scaling answers, and the few numbers that all of them start from.
 
-    inv_freq(head_dim, base, length, table=None)    f32[K/2], fastest plane first; length = how many positions this pass reaches
+    inv_freq(head_dim, base, length, table=None)    f32[K/2], fastest plane first; length = how many positions a row reaches. [B] lengths,
+                                                    one a row: f32[B,K/2] from schemes that look at it
     attention_factor(length)                        what cos and sin are multiplied by, hence logits by its square
     training_ids(key, pos)                          the ids that stand for pos in one training pass
     initial(key, head_dim), solve(...)              parameters and what is made of them once per pass (clex alone has any)
@@ -29,7 +30,7 @@ class Scaling:
         return int(self.factor * self.original_length) if {"factor", "original_length"} <= set(self.__dataclass_fields__) else None
 
     def inv_freq(self, head_dim, base, length, table=None):
-        """What theta becomes -> f32[K/2].  length: int, or a traced scalar; table: what `solve` gave. ValueError for odd head_dim."""
+        """What theta becomes -> f32[K/2], or [B,K/2].  length: a number or [B], known or traced; table: what `solve` gave. ValueError for odd head_dim."""
         raise NotImplementedError(f"{type(self).__name__} must define inv_freq")
 
     def attention_factor(self, length):
@@ -70,15 +71,20 @@ def turns(frequencies, original_length):
 
 
 def windows(length, original_length):
-    """ceil(length / original_length), at least 1: an int for a known length, else a traced int32."""
+    """ceil(length / original_length), at least 1, of the shape of `length`: numpy integers for a known one, else int32."""
     here = known(length)
     if here is not None:
-        return max(1, math.ceil(here / original_length))
+        return np.maximum(np.ceil(here / original_length), 1).astype(np.int64)
     if jnp.issubdtype(length.dtype, jnp.integer):
         count = (length + (original_length - 1)) // original_length
     else:
         count = jnp.ceil(length / original_length)
     return jnp.maximum(count.astype(jnp.int32), 1)
+
+
+def row(frequencies, length):
+    """f32[K/2] with an axis of size 1 before it for every axis of a traced `length`."""
+    return single(frequencies).reshape((1,) * jnp.ndim(length) + (-1,))
 
 
 def single(frequencies):
