@@ -35,9 +35,9 @@ def angles(pos, inv_freq):
     """p * theta_k in float32.  pos [...] (integers or floats), inv_freq [K/2] -> [..., K/2]; pos [B,T] or [1,T], inv_freq [B,K/2] -> [B,T,K/2]."""
     pos = jnp.asarray(pos).astype(jnp.float32)
     inv_freq = jnp.asarray(inv_freq, jnp.float32)
+    # elementwise products, not einsum: a matrix unit may round its inputs to bfloat16
     if inv_freq.ndim == 2:
         return jnp.atleast_2d(pos)[..., None] * inv_freq[:, None, :]
-    # an elementwise product, not einsum: a matrix unit may round its inputs to bfloat16
     return pos[..., None] * inv_freq.reshape((1,) * pos.ndim + inv_freq.shape)
 
 
@@ -58,11 +58,12 @@ def sinusoid(pos, dim, base=10_000.0, *, layout="interleaved"):
 
 
 def rotate(x, pos, inv_freq, *, layout="half", factor=1.0):
-    """RoPE: turn the planes of x by p * inv_freq.  x [B,T,H,K], pos [T], [1,T] or [B,T], inv_freq [R/2] or a row each [B,R/2] -> like x.
+    """RoPE: turn the planes of x by p * inv_freq.  x [B,T,H,K], pos [T], [1,T] or [B,T], inv_freq [R/2] -> like x, in x's dtype.
 
+    inv_freq [B,R/2] gives every row frequencies of its own.
     R <= K: a shorter inv_freq turns the first R numbers of a head and passes the rest through (partial rotary, GPT-NeoX).
     `factor` multiplies cos and sin, hence what is turned (YaRN's and LongRoPE's attention factor: logits get factor^2).
-    Apply to q and k, never to v. Raises ValueError on an unknown layout, R > K, or positions that do not fit.
+    Apply to q and k, never to v. Raises ValueError on an unknown layout, R > K, positions or frequencies that do not fit.
     """
     a = fitted(x, pos, inv_freq)
     return turn(x, jnp.cos(a) * factor, jnp.sin(a) * factor, layout)
@@ -98,10 +99,12 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
 
 def fitted(x, pos, inv_freq):
     """Angles with the axes of x: [..., T, 1, R/2], the 1 standing for heads."""
-    pos = jnp.asarray(pos)
-    K, R = x.shape[-1], 2 * inv_freq.shape[-1]
+    pos, (*rows, half) = jnp.asarray(pos), np.shape(inv_freq)
+    K, R = x.shape[-1], 2 * half
     if R > K:
-        raise ValueError(f"{inv_freq.shape[-1]} frequencies turn {R} numbers, but a head has {K}")
+        raise ValueError(f"{half} frequencies turn {R} numbers, but a head has {K}")
+    if rows and (x.ndim != 4 or rows != [len(x)]):
+        raise ValueError(f"frequencies {np.shape(inv_freq)} do not fit x {x.shape}: want [R/2], or [B,R/2] for [B,T,H,K]")
     if x.ndim < 3 or not 1 <= pos.ndim <= x.ndim - 2 or pos.shape[-1] != x.shape[-3]:
         raise ValueError(f"positions {pos.shape} do not fit x {x.shape}: want [T], [1,T] or [B,T] for [B,T,H,K]")
     a = angles(pos, inv_freq)[..., None, :]

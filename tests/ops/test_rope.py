@@ -161,6 +161,17 @@ def test_low_precision_inputs_are_turned_in_float32(dtype):
         np.testing.assert_array_equal(turn(x), turn(x.astype(jnp.float32)).astype(dtype))
 
 
+def test_every_row_may_have_frequencies_of_its_own():
+    x, f = jnp.asarray(normal(3, 5, 2, 8)), jnp.stack([rope.inv_freq(8, base) for base in (10.0, 100.0, 1e4)])
+    for pos in (np.arange(5), np.arange(5)[None], np.arange(15).reshape(3, 5)):
+        own = np.broadcast_to(pos, (3, 5))
+        want = np.concatenate([rotate(x[i:i + 1], own[i:i + 1], f[i]) for i in range(3)])
+        np.testing.assert_allclose(rotate(x, pos, f), want, **TIGHT)
+    for y, g in ((x, f[:2]), (x[0], f), (x[None], f)):
+        with pytest.raises(ValueError, match="frequencies .* do not fit x"):
+            rope.rotate(y, np.arange(5), g)
+
+
 def test_rotate_refuses():
     x, f = normal(2, 5, 1, 8), rope.inv_freq(8)
     with pytest.raises(ValueError, match="'neox'.*half, interleaved"):

@@ -30,7 +30,8 @@ class Scaling:
         return int(self.factor * self.original_length) if {"factor", "original_length"} <= set(self.__dataclass_fields__) else None
 
     def inv_freq(self, head_dim, base, length, table=None):
-        """What theta becomes -> f32[K/2], or [B,K/2].  length: a number or [B], known or traced; table: what `solve` gave. ValueError for odd head_dim."""
+        """What theta becomes -> f32[K/2] or [B,K/2].  length: a number or [B], known or traced; table: what `solve` gave.
+        ValueError for odd head_dim."""
         raise NotImplementedError(f"{type(self).__name__} must define inv_freq")
 
     def attention_factor(self, length):
