@@ -134,14 +134,18 @@ class Eval:
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/copy.cpu/rope-s0
     lengths: Annotated[str | None, arg(metavar="N,N,...")] = None  # instead of the evaluations' own lengths
     evals: Annotated[str | None, arg(metavar="NAME,...")] = None  # position_loss, chunk_loss, ... instead of the run's own
+    stream: Annotated[int | None, arg(metavar="N")] = None  # read N tokens of text as one stream, in constant memory, instead
     seed: Annotated[int | None, arg(metavar="N")] = None  # which, of seeds trained together
 
     def __call__(self):
         from lcref import compilation, config, finished, report, running
-        from lcref.evaluate import EVALS
+        from lcref.evaluate import EVALS, StreamLoss
         from lcref.experiment import Figure
 
+        if self.stream is not None and (self.evals or self.lengths):
+            raise ValueError("--stream is an evaluation of its own: leave out --evals and --lengths")
         chosen = [EVALS[config.legal(name.strip(), EVALS, "evaluation")]() for name in self.evals.split(",")] if self.evals else None
+        chosen = chosen if self.stream is None else [StreamLoss(self.stream)]
         compilation.keep()
         trained = finished.revive(self.folder, self.seed)
         evals = chosen or trained.run.evals
@@ -159,7 +163,7 @@ class Eval:
         print(f"{trained.experiment} ({trained.size}), {name}, step {trained.step} of {trained.run.train.steps}")
         for metric in metrics:
             line = {"run": name, "metrics": metrics, "config": {"evals": config.to_dict(tuple(evals))}}
-            along = {"position_loss": "position", "key_recall": "distance"}.get(metric, "length")
+            along = {"position_loss": "position", "key_recall": "distance", "stream_loss": "tokens read"}.get(metric, "length")
             print("\n" + report.table([line], Figure(metric, x_label=along), columns()))
 
 

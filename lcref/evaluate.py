@@ -1,13 +1,14 @@
 """Evaluation by length: the numbers every figure of this project is made of.
 
 An evaluation is a frozen dataclass; calling it with a decoder and a source gives {metric: {slice: value}}. `check(source)` refuses what it
-cannot measure, `width(source)` is the longest row it will read: both are asked before anything is trained.
+cannot measure, `width(source)` is the longest row it will read, `fits(model)` refuses models: all are asked before anything is trained.
 
     ExactMatch   a task's problems of many lengths: share solved entirely, share of answer tokens right
     ContextLoss  real text, strided: nats per byte on the SAME last bytes of each window, given more and more context before them
     ChunkLoss    real text, non-overlapping: mean nats per byte of whole chunks of each length
     PositionLoss real text, one pass over long windows: nats per byte by position, in buckets
     KeyRecall    real text with a key in it: share of questions answered, by the distance from key to question
+    StreamLoss   real text without end, read piece by piece with a state that does not grow: nats per byte by how far the stream has come
 
 Exact match is teacher-forced: for a deterministic answer greedy decoding is right iff every scored argmax of one parallel pass is.
 ContextLoss is paired: each length predicts the same bytes, so a difference between lengths is the context's doing, not the text's.
@@ -22,6 +23,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from lcref.nn.decoder import Decoder
 from lcref.ops.positions import plain
 from lcref.tasks import mixed
 
@@ -211,5 +213,61 @@ class KeyRecall:
         return {"key_recall": found}
 
 
+@partial(jax.jit, static_argnums=0)
+def streamed(graph, params, state, inputs, targets):
+    """(nats [B,n] of the next n tokens of a stream, the state after them)"""
+    logits, state = nnx.merge(graph, params).extend(inputs, state)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, targets), state
+
+
+@dataclass(frozen=True)
+class StreamLoss:
+    """Real text as one stream of `length` tokens, read `piece` at a time: mean nats per byte between one power of two and the next, named by
+    where each span ends. Documents follow one another, announced by BOS alone, and the split begins anew when it is used up.
+
+    Constant memory is the point: ValueError for a model whose state grows with the stream (attention without a window), and for schemes
+    that draw ids. Spans hold different bytes: compare models on a span, not one model's spans with each other.
+    """
+    length: int = 1_000_000
+    piece: int = 1024
+    split: str = "validation"
+
+    def __post_init__(self):
+        for name in ("length", "piece"):
+            if not getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+    def check(self, source):
+        needs(self, source, "stream")
+
+    def width(self, source):
+        return self.length
+
+    def fits(self, model):
+        """ValueError for a DecoderConfig that cannot be read as a stream."""
+        sizes = [[jax.tree.map(jnp.shape, layer) for layer in jax.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0)).init_state(1, n)).layers]
+                 for n in (2, 4)]
+        if grows := [type(mixer).__name__ for mixer, short, long in zip(model.mixers(), *sizes) if short != long]:
+            raise ValueError(f"a stream needs a state that does not grow with it, and {grows[0]} keeps every token: give it a window, or use "
+                             "state-space layers")
+        if model.position.draws_ids:
+            raise ValueError(f"{type(model.position).__name__} draws ids for a row of known length, and a stream has none")
+
+    def __call__(self, decoder, source):
+        self.check(source)
+        self.fits(decoder.cfg)
+        tokens = source.stream(self.length, split=self.split)
+        graph, params = nnx.split(decoder)
+        state = jax.tree.map(jnp.asarray, decoder.init_state(1, self.piece))
+        total, count = np.zeros(64), np.zeros(64, np.int64)
+        for first in range(0, self.length, self.piece):
+            end = min(first + self.piece, self.length)
+            nats, state = streamed(graph, params, state, tokens[None, first:end], tokens[None, first + 1:end + 1])
+            span = np.ceil(np.log2(np.arange(first, end) + 1)).astype(int)     # token number i + 1 lies in the span that ends at 2^span
+            np.add.at(total, span, np.asarray(nats)[0])
+            np.add.at(count, span, 1)
+        return {"stream_loss": {str(min(2**i, self.length)): float(total[i] / count[i]) for i in np.flatnonzero(count)}}
+
+
 EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "position_loss": PositionLoss,
-         "key_recall": KeyRecall}
+         "key_recall": KeyRecall, "stream_loss": StreamLoss}

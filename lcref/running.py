@@ -183,6 +183,9 @@ def check(run) -> None:
         for scheme in {getattr(mixer, "position", None) or model.position for mixer in model.mixers()}:
             if scheme.limit is not None and longest > scheme.limit:
                 raise ValueError(f"rows of up to {longest} tokens are trained on or measured, and {scheme} ends at {scheme.limit} positions")
+    for ev in run.evals:
+        if hasattr(ev, "fits"):
+            ev.fits(read)
     if run.read is not None:
         if wrong := difference(shapes(run.model), shapes(read)):
             raise ValueError(f"read must have the parameters that the model has trained: {wrong}")

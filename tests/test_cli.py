@@ -149,7 +149,23 @@ def test_eval_measures_what_the_run_did_not(text_model, capsys):
     assert "context loss by length" in said(capsys, "eval", str(text_model))
 
 
+def test_eval_of_a_stream(text_model, capsys, tmp_path):
+    import dataclasses
+
+    from lcref import finished
+    from lcref.experiment import run
+
+    made = finished.revive(text_model).run
+    near = dataclasses.replace(made, model=dataclasses.replace(made.model, mixer=dataclasses.replace(made.model.mixer, window=8)))
+    run(near, tmp_path)
+    text = said(capsys, "eval", str(next((tmp_path / "checkpoints/runs").iterdir())), "--stream", "100")
+    assert text.split("stream loss by tokens read\n")[1].splitlines()[0].split() == ["1", "2", "4", "8", "16", "32", "64", "100"]
+
+
 @pytest.mark.parametrize("words, complaint", [
+    (["--stream", "100"], "a stream needs a state that does not grow with it, and AttentionConfig keeps every token: give it a window"),
+    (["--stream", "0"], "length must be at least 1, got 0"),
+    (["--stream", "9", "--evals", "chunk_loss"], "--stream is an evaluation of its own: leave out --evals and --lengths"),
     (["--evals", "position_los"], "unknown evaluation 'position_los' (did you mean position_loss?)"),
     (["--evals", "exact_match"], "ExactMatch reads source.task, which Text does not have"),
     (["--evals", "key_recall", "--lengths", "3"], "--lengths 3: no evaluation here is by length"),

@@ -11,10 +11,11 @@ from flax import nnx
 from lcref import evaluate
 from lcref.data.keyed import Keyed
 from lcref.data.text import Text
-from lcref.evaluate import EVALS, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, PositionLoss, score, scored
+from lcref.evaluate import EVALS, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, PositionLoss, StreamLoss, score, scored
 from lcref.generate import generate
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.positions import Learned, LMInfinite, Randomized, Rope
 from lcref.ops.rope_scaling import ClexPrior, DynamicNtk
 from lcref.tasks import Copy, CopyUnique, TaskSource, mixed
@@ -122,18 +123,21 @@ CHANGES = {
     "chunk_loss": (Numbers(), dict(lengths=(4, 16), windows=4, split="test", seed=1)),
     "position_loss": (Numbers(), dict(length=9, bucket=3, windows=4, split="test", seed=1)),
     "key_recall": (Numbers(), dict(distances=(4, 9), questions=30, split="test", seed=3)),
+    "stream_loss": (Keyed(Text(length=16)), dict(length=9, split="test")),
 }
+SAME = {"stream_loss": {"piece"}}                                               # fields that must not show: how a stream is cut
 
 
 @pytest.mark.parametrize("name", EVALS)
 def test_every_field_of_an_evaluation_changes_something(name, looked):
     base = {"exact_match": ExactMatch((2,)), "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
-            "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50)}[name]
+            "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50), "stream_loss": StreamLoss(8, 8)}[name]
     source, changes = CHANGES[name]
-    assert set(changes) == {f.name for f in dataclasses.fields(base)}, "a new field needs a change here that shows in the result"
+    model = make(vocab=source.vocab, mixer=AttentionConfig(heads=2, window=4)) if name == "stream_loss" else BLIND
+    assert set(changes) | SAME.get(name, set()) == {f.name for f in dataclasses.fields(base)}, "a new field needs a change here that shows in the result"
     for field, value in changes.items():
-        assert dataclasses.replace(base, **{field: value})(BLIND, source) != base(BLIND, source), field
-    assert base(BLIND, source) == base(BLIND, source)
+        assert dataclasses.replace(base, **{field: value})(model, source) != base(model, source), field
+    assert base(model, source) == base(model, source)
 
 
 @pytest.mark.parametrize("ev, source, width", [
@@ -298,3 +302,45 @@ def test_evaluations_of_real_text():
     assert list(by_position) == ["0", "8", "16"]
     assert np.mean(list(by_position.values())) == pytest.approx(ChunkLoss(lengths=(24,), windows=4)(decoder, source)["chunk_loss"]["24"], rel=1e-5)
     assert KeyRecall(distances=(7,), questions=4)(decoder, source)["key_recall"]["7"] in (0, 0.25, 0.5, 0.75, 1)
+
+
+# ------------------------------------------------------------------------------------------------------------------ streams
+
+@pytest.mark.parametrize("mixer", [AttentionConfig(heads=2, window=5, sinks=1), Mamba2Config(state=4, head_dim=8)], ids=lambda m: type(m).__name__)
+def test_a_stream_is_one_long_row(mixer):
+    """Whatever the pieces, a last short one included; each span holds the tokens from one power of two to the next."""
+    source, n = Keyed(Text(length=16), keys=2), 75
+    decoder = make(vocab=source.vocab, mixer=mixer)
+    tokens = source.stream(n)
+    whole, _ = score(decoder, tokens[None, :-1], tokens[None, 1:])
+    want = {"1": whole[0, :1], "2": whole[0, 1:2], "4": whole[0, 2:4], "8": whole[0, 4:8], "16": whole[0, 8:16], "32": whole[0, 16:32],
+            "64": whole[0, 32:64], "75": whole[0, 64:]}
+    for piece in (75, 16, 7):
+        found = StreamLoss(n, piece)(decoder, source)["stream_loss"]
+        assert list(found) == list(want)
+        assert_close(np.array(list(found.values())), np.array([nats.mean() for nats in want.values()]))
+
+
+def test_a_stream_is_the_documents_end_to_end_and_begins_anew():
+    from lcref.data import text
+
+    source, every = Text(length=16), text.tokens("stdlib", "validation").tokens[:-1]
+    long = source.stream(len(every) + 9)
+    assert long.dtype == np.int32 and len(long) == len(every) + 10
+    assert (long[:len(every)] == every).all() and (long[len(every):] == every[:10]).all()
+    assert (source.stream(9, split="test") != long[:10]).any()
+
+
+@pytest.mark.parametrize("kwargs, message", [
+    (dict(mixer=AttentionConfig(heads=2)), "state that does not grow with it, and AttentionConfig keeps every token"),
+    (dict(pattern=(Mamba2Config(state=4, head_dim=8), AttentionConfig(heads=2))), "AttentionConfig keeps every token"),
+    (dict(mixer=AttentionConfig(heads=2, window=4), position=Randomized(Rope(), 64)), "Randomized draws ids"),
+])
+def test_what_cannot_be_streamed(kwargs, message):
+    model = DecoderConfig(**dict(vocab=257, d_model=8, layers=2) | kwargs)
+    with pytest.raises(ValueError, match=message):
+        StreamLoss(8).fits(model)
+    with pytest.raises(ValueError, match="source.stream, which TaskSource does not have"):
+        StreamLoss(8).check(TaskSource())
+    with pytest.raises(ValueError, match="piece must be at least 1, got 0"):
+        StreamLoss(8, 0)

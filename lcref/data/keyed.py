@@ -83,6 +83,10 @@ class Keyed:
         """The text itself, without keys."""
         return self.text.windows(*args, **kwargs)
 
+    def stream(self, *args, **kwargs) -> np.ndarray:
+        """The same, end to end."""
+        return self.text.stream(*args, **kwargs)
+
     def fingerprint(self) -> str:
         span = f" {self.span}" if self.span > 1 else ""
         return hashlib.sha256(f"{self.text.fingerprint()} {self.keys} {self.weight}{span}".encode()).hexdigest()

@@ -64,6 +64,10 @@ class Text:
         except ValueError as error:
             raise ValueError(f"{split} split of {self.corpus}: {error}") from error
 
+    def stream(self, count: int, split: str = "validation") -> np.ndarray:
+        """int32 [count + 1]: the documents of `split` end to end, from the first one again when all are used up."""
+        return np.resize(tokens(self.corpus, split).tokens[:-1], count + 1).astype(np.int32)
+
     def fingerprint(self) -> str:
         """sha256 over all documents of the corpus, held-out ones included."""
         return corpora.fingerprint(self.corpus)
