@@ -364,23 +364,16 @@ def lines_of(experiment, path: Path) -> list[dict]:
 
 def figure(experiment, path: Path) -> Path | None:
     """Draw a results file, over the committed one of the same name where there is one; None where no figure shows any of its runs."""
-    from lcref import plotting
+    from lcref import plotting, report
     from lcref.experiment import shipped
 
     lines = lines_of(experiment, path)
-    if not (figures := with_lines(experiment.figures, lines)):
+    if not (figures := report.with_lines(experiment.figures, lines)):
         return None
     committed = shipped("results") / experiment.name if shipped("results") else None
     committed = committed and committed.with_name(path.name)
     apart = committed and committed.is_file() and committed.resolve() != path.resolve()
     return plotting.curves(lines, figures, path.with_suffix(".png"), lines_of(experiment, committed) if apart else ())
-
-
-def with_lines(figures, lines: list[dict]) -> list:
-    """The figures that there is something to show in: some of the runs may still be missing."""
-    from lcref import report
-
-    return [each for each in figures if report.shown(lines, each)]
 
 
 def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
@@ -391,7 +384,7 @@ def draw(experiment, size: str, out: Path | None, console, path: Path | None = N
     lines = lines_of(experiment, path)
     if not lines:
         raise ValueError(f"{path} holds no results lines")
-    for declared in with_lines(experiment.figures, lines):
+    for declared in report.with_lines(experiment.figures, lines):
         console.print(f"\n{declared.title}", style="bold", highlight=False, markup=False)
         console.print(report.table(lines, declared, console.width), highlight=False, markup=False)
     console.print()

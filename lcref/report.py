@@ -51,6 +51,11 @@ def shown(lines: list[dict], figure) -> list[dict]:
     return [line for line in lines if not figure.runs or line["run"].partition("[")[0] in figure.runs]
 
 
+def with_lines(figures, lines: list[dict]) -> list:
+    """The figures that there is something to show in: some of the runs may still be missing."""
+    return [each for each in figures if shown(lines, each)]
+
+
 def summary(lines: list[dict], metric: str) -> dict[str, dict[str, Point]]:
     """run -> slice -> Point, in the order of the lines; a value that is missing or not finite is left out.
 
