@@ -20,10 +20,14 @@ from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Rope
 
 
-def ours(layers, d_model, heads, kv_heads, feed_forward, T, tokens, vocab):
-    cfg = DecoderConfig(vocab=vocab, d_model=d_model, layers=layers, mixer=AttentionConfig(heads=heads, kv_heads=kv_heads), position=Rope(),
-                        feed_forward=GatedMlp(feed_forward), tie_embeddings=True)
-    graph, params = nnx.split(Decoder(cfg, rngs=nnx.Rngs(0)))
+def model(layers, d_model, heads, kv_heads, feed_forward, vocab, **rest):
+    """The DecoderConfig of a shape; what is not the model's (T, tokens) is left out."""
+    return DecoderConfig(vocab=vocab, d_model=d_model, layers=layers, mixer=AttentionConfig(heads=heads, kv_heads=kv_heads), position=Rope(),
+                         feed_forward=GatedMlp(feed_forward), tie_embeddings=True)
+
+
+def ours(T, tokens, vocab, **shape):
+    graph, params = nnx.split(Decoder(model(vocab=vocab, **shape), rngs=nnx.Rngs(0)))
     prompt = np.random.default_rng(0).integers(0, vocab, (1, T)).astype(np.int32)
 
     @jax.jit

@@ -3,7 +3,7 @@
     python -m benchmarks.memory [LENGTH ...]              default: 2048 4096 8192 16384
 
 The compiler says it: `temp` is all that a pass holds beside weights and tokens, at its peak. Nothing is run and no weights are needed.
-The exponent is that of the whole range, log(last / first) / log(length ratio): 1 is memory that grows in proportion to the text, 2 would
+The exponent compares with the shortest length, log(memory ratio) / log(length ratio): 1 is memory that grows in proportion to the text, 2 would
 be a T x S matrix. The state is what decoding at that length carries (keys and values, float32).
 """
 import json
@@ -15,22 +15,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from benchmarks.decode import model
 from benchmarks.shapes import DECODE
 from benchmarks.timing import device, versions
 from lcref.extension import nats_of_last
-from lcref.nn.decoder import Decoder, DecoderConfig
-from lcref.nn.layers import GatedMlp
-from lcref.nn.mixers.attention import AttentionConfig
-from lcref.nn.positions import Rope
+from lcref.nn.decoder import Decoder
 
 LENGTHS = (2048, 4096, 8192, 16384)
 
 
 def measure(name, T):
     """(bytes of the pass's temporaries, bytes of the weights, bytes of the decoding state) at T tokens."""
-    s = DECODE[name]
-    cfg = DecoderConfig(vocab=s["vocab"], d_model=s["d_model"], layers=s["layers"], mixer=AttentionConfig(heads=s["heads"], kv_heads=s["kv_heads"]),
-                        position=Rope(), feed_forward=GatedMlp(s["feed_forward"]), tie_embeddings=True)
+    cfg = model(**DECODE[name])
     graph, params = nnx.split(nnx.eval_shape(lambda: Decoder(cfg, rngs=nnx.Rngs(0))))
     row = jax.ShapeDtypeStruct((1, T), jnp.int32)
     memory = nats_of_last.lower(graph, params, row, row).compile().memory_analysis()
@@ -40,7 +36,7 @@ def measure(name, T):
 
 
 def report(name, lengths):
-    """Print a JSON line per length, the last with the exponent of the range."""
+    """Print a JSON line per length; from the second on with the exponent since the first."""
     first = None
     for T in lengths:
         temp, weights, state = measure(name, T)
