@@ -6,7 +6,7 @@ StreamingLLM) and with grouped positions (Self-Extend). Others train on: briefly
 larger base, or nothing changed; or on rows of 128 alone, with CLEX's ids and learned frequencies, its controls, and E2's scales and offsets.
 
 CLEX in two versions. As published, the ids of a training row are scattered over t windows, on average t apart; text is then read with
-ids that are 1 apart, which at t > 1 was never trained. `chunked` lays the same rows out in four pieces of neighbouring ids. Each has the
+ids that are all 1 apart, such as no row at t > 1 has. `chunked` lays the same rows out in four pieces of neighbouring ids. Each has the
 control whose frequencies stay plain (`random_...`), and the chunked one the control whose frequencies stay at their initial curve.
 
 Context loss is taken on the last 64 bytes of a row, the same bytes at every length. Chunk loss is what papers print: the mean over
@@ -67,6 +67,7 @@ CPU = Run(
     train=TrainConfig(steps=2000, batch=32, learning_rate=2e-3, warmup=50, steps_per_call=25),
     evals=(ContextLoss((128, 256, 512, 1024, 2048), targets=64), ChunkLoss((128, 256, 512, 1024, 2048), windows=8),
            KeyRecall((32, 100, 233, 489, 1001, 2025), questions=64)),          # rows of at most L, L, 2 L, 4 L, ...
+    seed=3,                                                                    # the first: 0 to 2 were seen before the budget was settled
 )
 BRIEF = replace(CPU.train, steps=200, learning_rate=1e-3, warmup=20)
 MORE = replace(BRIEF, steps=600)
@@ -88,7 +89,7 @@ PAPER = {
 }
 CLAIMS = (
     dict(statement="Plain RoPE fails soon past its training length (arXiv 2306.15595, section 1)",
-         measure="median context loss of rope at 256 >= 1.15 times that at 128; key recall of rope at 233 < 0.2"),
+         measure="median context loss of rope at 256 >= 1.2 times that at 128; key recall of rope at 233 < 0.2"),
     dict(statement="Zero-shot at 2 to 4 times the window, YaRN is better than dynamic NTK and both than interpolation (arXiv 2402.17463, table 1)",
          measure="median context loss at 512: yarn below dynamic_ntk and ntk, both below linear"),
     dict(statement="CLEX trained short holds its loss to 4 times the length (arXiv 2310.16450)",

@@ -13,7 +13,7 @@ it is exactly NTK. One ODE serves all layers and heads.
 Training, every row of n tokens: t ~ U{1..factor}, and n ids that reach t L: 0, n - 2 ids drawn without replacement between, and
 t L - 1. So the model meets long positions, and the frequencies that go with them, at the price of short passes. t = 1 is 0..n-1.
 With `chunks`, ids come in so many pieces of neighbours instead, and the gaps lie between the pieces (as in PoSE, arXiv 2309.10400,
-section 3): scattered ids are t apart on average, and text is read with ids that are 1 apart, which at t > 1 training never shows.
+section 3): scattered ids are t apart on average, and text is read with ids that are all 1 apart, such as no row at t > 1 has.
 Reading: t = ceil(length / L), at most factor; ids are plain; frequencies come from a table solved once for t = 1..factor. The angles
 of old keys change with t, so a cache holds keys un-rotated. The authors also scale logits by ln n / ln L when evaluating: that is
 log_n in ops/weights.py, with reference = L.
