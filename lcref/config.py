@@ -29,6 +29,7 @@ TABLES = {
     "feed_forward": "lcref.nn.layers:FEED_FORWARDS",
     "norm": "lcref.nn.layers:NORMS",
     "scaling": "lcref.ops.rope_scaling:SCALINGS",
+    "memory": "lcref.ops.ssm.forgetting:MITIGATIONS",
 }
 # Fields that hold a part of some kind under another name.
 FIELD_KINDS = {"pattern": "mixer", "base": "position"}

@@ -9,6 +9,8 @@ cannot measure, `width(source)` is the longest row it will read, `fits(model)` r
     PositionLoss real text, one pass over long windows: nats per byte by position, in buckets
     KeyRecall    real text with a key in it: share of questions answered, by the distance from key to question
     StreamLoss   real text without end, read piece by piece with a state that does not grow: nats per byte by how far the stream has come
+    StateSpread  real text: how large the states of Mamba-2 layers are, and how much of the first token is left, by position
+    Accuracy     rows with one answer at their end, such as images read pixel by pixel: share answered right
 
 Exact match is teacher-forced: for a deterministic answer greedy decoding is right iff every scored argmax of one parallel pass is.
 ContextLoss is paired: each length predicts the same bytes, so a difference between lengths is the context's doing, not the text's.
@@ -24,7 +26,9 @@ import optax
 from flax import nnx
 
 from lcref.nn.decoder import Decoder
+from lcref.nn.mixers.mamba2 import Mamba2Config, Mamba2State
 from lcref.ops.positions import plain
+from lcref.ops.ssm.forgetting import Recent, RecentOnly
 from lcref.tasks import mixed
 
 TOKENS = 2**15                                             # tokens per compiled forward pass: bounds memory
@@ -269,5 +273,89 @@ class StreamLoss:
         return {"stream_loss": {str(min(2**i, self.length)): float(total[i] / count[i]) for i in np.flatnonzero(count)}}
 
 
+@partial(jax.jit, static_argnums=0)
+def extended(graph, params, state, tokens):
+    """(the state after the next tokens, standard deviation [B,H] over the P x N numbers of every Mamba-2 state)"""
+    _, state = nnx.merge(graph, params).read(tokens, state)
+    return state, [layer.ssm.std((2, 3)) for layer in state.layers
+                   if isinstance(layer, Mamba2State) and not isinstance(layer.ssm, Recent)]
+
+
+@partial(jax.jit, static_argnums=0)
+def decayed(graph, params, tokens):
+    """Of every Mamba-2 layer, the sum of log decays [B,T,H] up to each token."""
+    _, seen = nnx.merge(graph, params)(tokens, capture=True)
+    return [jnp.cumsum(value, axis=1) for name, value in seen.items() if name.endswith("/log_decay")]
+
+
+@dataclass(frozen=True)
+class StateSpread:
+    """Real text, read `every` tokens at a time: the Mamba-2 states after every, 2 every, 4 every, ... tokens.
+
+        state_spread          standard deviation over a head's P x N numbers, mean over rows, median over heads and layers
+        state_spread_largest  the same, of the head that has the largest
+        first_token_left      exp(a_1 + ... + a_t), mean over rows, of the head that forgets least: 1 where nothing is forgotten
+
+    A state that grows on past the training length was never seen by what reads it: state collapse (arXiv 2410.07145).
+    """
+    length: int = 4096
+    every: int = 64
+    windows: int = 8
+    split: str = "validation"
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 1 <= self.every <= self.length:
+            raise ValueError(f"every={self.every} must be from 1 to length={self.length}")
+
+    def check(self, source):
+        needs(self, source, "windows")
+
+    def width(self, source):
+        return window(self, source, self.length)
+
+    def fits(self, model):
+        """ValueError for a DecoderConfig without a Mamba-2 layer that keeps a plain state."""
+        if not any(isinstance(mixer, Mamba2Config) and not isinstance(mixer.memory, RecentOnly) for mixer in model.mixers()):
+            raise ValueError("StateSpread looks at the states of Mamba-2 layers, and this model has none that keeps one")
+
+    def __call__(self, decoder, source):
+        self.check(source)
+        self.fits(decoder.cfg)
+        text = source.windows(self.seed, self.windows, self.length, split=self.split)[:, :-1]
+        graph, params = nnx.split(decoder)
+        state, found = jax.tree.map(jnp.asarray, decoder.init_state(self.windows, self.length)), {}
+        left = [np.asarray(total) for total in decayed(graph, params, text)]
+        for step in range(1, self.length // self.every + 1):
+            end = step * self.every
+            state, spread = extended(graph, params, state, text[:, end - self.every:end])
+            if step & (step - 1) == 0:
+                spread = np.concatenate([np.asarray(layer).mean(0) for layer in spread])
+                kept = max(np.exp(total[:, end - 1]).mean(0).max() for total in left)
+                for name, value in dict(state_spread=np.median(spread), state_spread_largest=spread.max(), first_token_left=kept).items():
+                    found.setdefault(name, {})[str(end)] = float(value)
+        return found
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Rows with one answer, at their last token (lcref.data.pixels): share of a whole split that is answered right, by how long the rows are."""
+    split: str = "test"
+
+    def check(self, source):
+        needs(self, source, "examples")
+        source.examples(self.split)
+
+    def width(self, source):
+        return source.width
+
+    def __call__(self, decoder, source):
+        self.check(source)
+        rows, answers = source.examples(self.split)
+        targets = np.zeros_like(rows)
+        targets[:, -1] = answers
+        return {"accuracy": {str(source.width): float(score(decoder, rows, targets)[1][:, -1].mean())}}
+
+
 EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "position_loss": PositionLoss,
-         "key_recall": KeyRecall, "stream_loss": StreamLoss}
+         "key_recall": KeyRecall, "stream_loss": StreamLoss, "state_spread": StateSpread, "accuracy": Accuracy}

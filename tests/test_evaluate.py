@@ -11,15 +11,17 @@ from flax import nnx
 from lcref import evaluate
 from lcref.data.keyed import Keyed
 from lcref.data.text import Text
-from lcref.evaluate import EVALS, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, PositionLoss, StreamLoss, score, scored
+from lcref.evaluate import EVALS, Accuracy, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, PositionLoss, StateSpread, StreamLoss, score, scored
 from lcref.generate import generate
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.positions import Learned, LMInfinite, Randomized, Rope
 from lcref.ops.rope_scaling import ClexPrior, DynamicNtk
+from lcref.ops.ssm.forgetting import RecentOnly
 from lcref.tasks import Copy, CopyUnique, TaskSource, mixed
 from lcref.train import TrainConfig, train
+from tests.compiling import quick
 from tests.tolerances import assert_close
 
 W = 20
@@ -37,6 +39,14 @@ class Numbers:
     def questions(self, seed, count, distance, split="validation"):
         rows = self.windows(seed, count, distance, split)
         return rows, np.random.default_rng([seed, distance, split == "test"]).integers(0, 2, (count, 1))
+
+
+class Answers:
+    """Seven rows of 5 tokens and their answers; every second one is odd, or in the test split every one."""
+    vocab, width = W, 5
+
+    def examples(self, split):
+        return np.arange(35).reshape(7, 5), np.arange(7) if split == "validation" else np.full(7, 3)
 
 
 @pytest.fixture
@@ -124,16 +134,20 @@ CHANGES = {
     "position_loss": (Numbers(), dict(length=9, bucket=3, windows=4, split="test", seed=1)),
     "key_recall": (Numbers(), dict(distances=(4, 9), questions=30, split="test", seed=3)),
     "stream_loss": (Keyed(Text(length=16)), dict(length=9, split="test")),
+    "state_spread": (Text(length=16), dict(length=16, every=2, windows=2, split="test", seed=1)),
+    "accuracy": (Answers(), dict(split="test")),
 }
+MODELS = {"stream_loss": dict(mixer=AttentionConfig(heads=2, window=4)), "state_spread": dict(mixer=Mamba2Config(state=4, head_dim=8))}
 SAME = {"stream_loss": {"piece"}}                                               # fields that must not show: how a stream is cut
 
 
 @pytest.mark.parametrize("name", EVALS)
 def test_every_field_of_an_evaluation_changes_something(name, looked):
     base = {"exact_match": ExactMatch((2,)), "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
-            "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50), "stream_loss": StreamLoss(8, 8)}[name]
+            "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50), "stream_loss": StreamLoss(8, 8),
+            "state_spread": StateSpread(8, every=4, windows=3), "accuracy": Accuracy("validation")}[name]
     source, changes = CHANGES[name]
-    model = make(vocab=source.vocab, mixer=AttentionConfig(heads=2, window=4)) if name == "stream_loss" else BLIND
+    model = make(vocab=source.vocab, **MODELS[name]) if name in MODELS else BLIND
     assert set(changes) | SAME.get(name, set()) == {f.name for f in dataclasses.fields(base)}, "a new field needs a change here that shows in the result"
     for field, value in changes.items():
         assert dataclasses.replace(base, **{field: value})(model, source) != base(model, source), field
@@ -161,6 +175,7 @@ def test_windows_longer_than_any_text_are_refused_before_training(ev):
     (lambda: ChunkLoss(lengths=(0, 8)), "length 0 does not divide"),
     (lambda: PositionLoss(length=8, bucket=9), "bucket=9 must be from 1 to length=8"),
     (lambda: PositionLoss(length=8, bucket=0), "bucket=0 must be from 1 to length=8"),
+    (lambda: StateSpread(length=8, every=9), "every=9 must be from 1 to length=8"),
 ])
 def test_lengths_that_would_score_different_tokens(make, words):
     with pytest.raises(ValueError, match=words):
@@ -169,11 +184,18 @@ def test_lengths_that_would_score_different_tokens(make, words):
 
 @pytest.mark.parametrize("name, source, what", [("exact_match", Text(), "task"), ("context_loss", TaskSource(), "windows"),
                                                 ("chunk_loss", TaskSource(), "windows"),
-                                                ("position_loss", TaskSource(), "windows"), ("key_recall", Text(), "questions")])
+                                                ("position_loss", TaskSource(), "windows"), ("key_recall", Text(), "questions"),
+                                                ("state_spread", TaskSource(), "windows"), ("accuracy", Text(), "examples")])
 def test_an_evaluation_of_the_wrong_source(name, source, what):
     for ask in (EVALS[name]().check, lambda source: EVALS[name]()(None, source)):
         with pytest.raises(ValueError, match=f"{EVALS[name].__name__} reads source.{what}, which {type(source).__name__} does not have"):
             ask(source)
+
+
+def test_accuracy_asks_for_the_answer_at_the_last_token(looked):
+    assert Accuracy("validation")(None, Answers()) == {"accuracy": {"5": 3 / 7}} and Accuracy()(None, Answers()) == {"accuracy": {"5": 1.0}}
+    rows, targets = looked[0]
+    assert (rows == np.arange(35).reshape(7, 5)).all() and (targets[:, -1] == np.arange(7)).all() and Accuracy().width(Answers()) == 5
 
 
 def test_problems_longer_than_the_task_can_pose():
@@ -344,3 +366,25 @@ def test_what_cannot_be_streamed(kwargs, message):
         StreamLoss(8).check(TaskSource())
     with pytest.raises(ValueError, match="piece must be at least 1, got 0"):
         StreamLoss(8, 0)
+
+
+def test_state_spread_by_hand():
+    """Two Mamba-2 layers and one of attention, three rows: the states of whole passes, and the decays they saw."""
+    source, mamba = Text(length=16), Mamba2Config(state=4, head_dim=8, A_min=0.01, A_max=0.1)
+    decoder = make(vocab=source.vocab, layers=3, pattern=(mamba, AttentionConfig(heads=2), mamba))
+    found = StateSpread(7, every=3, windows=3)(decoder, source)
+    rows = source.windows(0, 3, 7)[:, :-1]
+    assert {tuple(slices) for slices in found.values()} == {("3", "6")}
+    for end in (3, 6):
+        seen = quick(lambda rows: decoder(rows, capture=True)[1])(rows[:, :end])
+        spread = np.concatenate([np.std(seen[f"block{i}/state"], axis=(2, 3)).mean(0) for i in (0, 2)])
+        left = max(float(np.exp(np.sum(seen[f"block{i}/log_decay"], axis=1)).mean(0).max()) for i in (0, 2))
+        want = dict(state_spread=np.median(spread), state_spread_largest=spread.max(), first_token_left=left)
+        assert_close({name: slices[str(end)] for name, slices in found.items()}, {name: float(value) for name, value in want.items()})
+    assert found["first_token_left"]["3"] > found["first_token_left"]["6"] > 0.5
+
+
+@pytest.mark.parametrize("mixer", [AttentionConfig(heads=2), Mamba2Config(state=4, head_dim=8, memory=RecentOnly(3))])
+def test_models_without_a_state_to_look_at(mixer):
+    with pytest.raises(ValueError, match="this model has none that keeps one"):
+        StateSpread(8, 4).fits(DecoderConfig(vocab=257, d_model=8, mixer=mixer))

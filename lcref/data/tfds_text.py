@@ -51,7 +51,7 @@ def splits(name: str, data_dir: str | None = None) -> dict[str, dict[str, bytes]
     that cannot be read or downloaded, or where it is not clear which feature holds the text.
     """
     name, _, feature = name.partition("#")
-    sources = _open(name, data_dir or _cache())
+    sources = open_set(name, data_dir)
     feature = _feature(name, next(iter(sources.values())).dataset_info.features, feature)
     names = "name" if name.partition(":")[0] == LcrefStdlibText.name else None
     found = {split: _read(sources[split], feature, names) for split in SPLITS if split in sources}
@@ -64,7 +64,9 @@ def splits(name: str, data_dir: str | None = None) -> dict[str, dict[str, bytes]
     return {split: found[split] for split in SPLITS}
 
 
-def _open(name: str, data_dir: str) -> dict:
+def open_set(name: str, data_dir: str | None = None) -> dict:
+    """split -> records of a TFDS set, random access by index. KeyError and ValueError as in `splits`."""
+    data_dir = data_dir or _cache()
     tfds.disable_progress_bar()
     try:
         with contextlib.redirect_stdout(sys.stderr):  # TFDS prints what it prepares; standard output is for results

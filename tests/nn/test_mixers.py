@@ -14,6 +14,7 @@ from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.mixers.s4 import S4Config, S4DConfig
 from lcref.nn.mixers.s5 import S5Config
 from lcref.nn.positions import Alibi, Nope, Rope
+from lcref.ops.ssm.forgetting import CapState, ForgetMore, RecentOnly
 from lcref.ops.weights import LogN, Tempered
 from tests.compiling import quick
 from tests.tolerances import assert_close
@@ -36,6 +37,9 @@ KINDS = {
     "s5 as a recurrence": S5Config(state=8, form="recurrent"),
     "mamba2 with a long convolution": Mamba2Config(state=4, head_dim=16, conv=6, form="quadratic", bias=True),
     "mamba2 with negative eigenvalues": Mamba2Config(state=4, allow_neg_eigval=True),
+    "mamba2 that forgets more": Mamba2Config(state=4, head_dim=8, memory=ForgetMore(2.0, 0.5)),
+    "mamba2 with a capped state": Mamba2Config(state=4, head_dim=8, memory=CapState(0.05)),
+    "mamba2 of recent tokens": Mamba2Config(state=4, head_dim=8, memory=RecentOnly(3)),
 }
 
 

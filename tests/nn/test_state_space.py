@@ -14,6 +14,7 @@ from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.mixers.s4 import S4Config, S4DConfig
 from lcref.nn.mixers.s5 import S5Config
 from lcref.ops.ssm import hippo, s4d
+from lcref.ops.ssm.forgetting import CapState, ForgetMore, RecentOnly
 from lcref.train import parameter_groups
 from tests.compiling import quick
 from tests.tolerances import assert_close
@@ -26,7 +27,7 @@ CHANGES = {
     "s4d": dict(state=4, init="inv", discretization="bilinear", dt_min=0.05, dt_max=2e-3, learning_rate=0.5, form="chunked", chunk=3),
     "s5": dict(state=4, blocks=2, dt_min=0.05, dt_max=2e-3, learning_rate=0.5, form="recurrent"),
     "mamba2": dict(state=8, head_dim=16, groups=2, expand=3, conv=3, dt_min=0.05, dt_max=2e-3, A_min=8.0, A_max=2.0, bias=True,
-                   allow_neg_eigval=True, form="quadratic", chunk=3, epsilon=0.1),
+                   allow_neg_eigval=True, memory=ForgetMore(3.0, 0.5), form="quadratic", chunk=3, epsilon=0.1),
 }
 
 
@@ -160,6 +161,14 @@ def test_every_field_of_the_config_changes_something(kind):
             assert np.abs(np.asarray(apply(cfg) - apply(base))).max() > 1e-4, field
 
 
+@pytest.mark.parametrize("memory", [ForgetMore(2.0, 0.5), CapState(0.05), RecentOnly(3)], ids=lambda memory: type(memory).__name__)
+def test_a_trained_layer_read_with_another_memory(memory):
+    """The same parameters, another output."""
+    plain, other = BASE["mamba2"], dataclasses.replace(BASE["mamba2"], memory=memory)
+    shapes = lambda cfg: jax.tree.map(jnp.shape, nnx.to_pure_dict(nnx.state(make(cfg), nnx.Param)))
+    assert shapes(plain) == shapes(other) and np.abs(np.asarray(apply(plain) - apply(other))).max() > 1e-3
+
+
 def test_the_head_width_by_itself():
     assert Mamba2Config().shape(64) == (2, 64, 1, 64) and Mamba2Config().shape(24) == (3, 16, 1, 64)
 
@@ -181,6 +190,8 @@ def test_the_head_width_by_itself():
     (lambda: Mamba2Config(conv=0), "conv must be at least 1, got 0"),
     (lambda: Mamba2Config(A_min=20.0), "A_min must be positive and at most A_max; got 20.0 and 16.0"),
     (lambda: Mamba2Config(form="fft"), "unknown form 'fft': choose one of recurrent, quadratic, chunked"),
+    (lambda: Mamba2Config(memory="forget_more"), "memory must be None or one of ForgetMore, CapState, RecentOnly, got 'forget_more'"),
+    (lambda: Mamba2Config(memory=CapState(), allow_neg_eigval=True), "CapState is about decays from 0 to 1"),
     (lambda: Mamba2Config(head_dim=5).shape(16), r"head_dim=5 does not divide expand \* d_model = 32"),
     (lambda: Mamba2Config(head_dim=8, groups=3).shape(16), "groups=3 does not divide the 4 heads"),
 ])

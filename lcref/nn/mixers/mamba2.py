@@ -9,10 +9,13 @@
 A stream carries the last conv - 1 inputs of the convolution and the state [B,H,P,N]: memory does not grow. Positions are not read.
 Packed documents reset both. A_log, D and dt_bias are never decayed: A_log towards 0 would make every head forget at the same rate.
 With `allow_neg_eigval` the decay is 2 exp(dt A) - 1, in [-1, 1], and the scan sequential (lcref/ops/ssm/tracking.py, arXiv 2411.12537).
+`memory` changes what the recurrence keeps, without another parameter, so that a trained layer can be read with it: ForgetMore, CapState,
+RecentOnly (lcref/ops/ssm/forgetting.py, arXiv 2410.07145).
 """
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +24,7 @@ from flax import nnx
 from lcref.nn.layers import Linear
 from lcref.nn.mixers.s4 import log_uniform
 from lcref.ops.ssm import ssd
+from lcref.ops.ssm.forgetting import MITIGATIONS
 from lcref.ops.ssm.short_conv import short_conv
 from lcref.ops.ssm.tracking import signed_recurrent, signed_step
 
@@ -38,6 +42,7 @@ class Mamba2Config:
     A_max: float = 16.0
     bias: bool = False                                     # of the two projections
     allow_neg_eigval: bool = False
+    memory: Any = None                                     # one of MITIGATIONS; None: the state as it comes
     form: Literal["chunked", "quadratic", "recurrent"] = "chunked"
     chunk: int = 64                                        # Q
     epsilon: float = 1e-5                                  # of the norm
@@ -51,6 +56,10 @@ class Mamba2Config:
                 raise ValueError(f"{low} must be positive and at most {high}; got {getattr(self, low)} and {getattr(self, high)}")
         if self.form not in ssd.FORMS:
             raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(ssd.FORMS)}")
+        if self.memory is not None and not isinstance(self.memory, tuple(MITIGATIONS.values())):
+            raise ValueError(f"memory must be None or one of {', '.join(cls.__name__ for cls in MITIGATIONS.values())}, got {self.memory!r}")
+        if self.memory is not None and self.allow_neg_eigval:
+            raise ValueError(f"{type(self.memory).__name__} is about decays from 0 to 1, and allow_neg_eigval makes them negative: choose one")
 
     def shape(self, d_model):
         """(H, P, G, N). ValueError where they do not divide."""
@@ -68,7 +77,7 @@ class Mamba2Config:
 
 class Mamba2State(NamedTuple):
     conv: jax.Array                                        # [B,conv-1,E+2GN]: inputs of the convolution
-    ssm: jax.Array                                         # float32 [B,H,P,N]
+    ssm: Any                                               # float32 [B,H,P,N]; with RecentOnly, the recent tokens
 
 
 class Mamba2(nnx.Module):
@@ -88,12 +97,10 @@ class Mamba2(nnx.Module):
         self.out = Linear(E, d_model, rngs, gain, cfg.bias)
 
     def __call__(self, x, positions=None, segments=None, seen=None):
-        """seen: a dict that receives the final state [B,H,P,N], and dt and the decays dt A of every token [B,T,H]."""
+        """seen: a dict that receives the final state [B,H,P,N], and dt and the log decays dt A of every token [B,T,H] (before `memory`)."""
         z, inputs, dt = self.project(x)
         inputs, _ = self.convolve(inputs, segments=segments)
-        scan = signed_recurrent if self.cfg.allow_neg_eigval else ssd.FORMS[self.cfg.form]
-        parts = self.parts(inputs)
-        y, state = scan(parts[0], dt, self.A(), *parts[1:], self.D[...], segments=segments, chunk=self.cfg.chunk)
+        y, state = self.scan(dt, *self.parts(inputs), segments=segments)
         if seen is not None:
             seen |= dict(state=state, dt=dt, log_decay=dt * self.A()[None, None, :])
         return self.read_out(y, z)
@@ -101,21 +108,26 @@ class Mamba2(nnx.Module):
     def init_state(self, batch, length, dtype=jnp.float32):
         """Zeros, for streams of any length."""
         H, P, G, N = self.shape
-        return Mamba2State(jnp.zeros((batch, self.cfg.conv - 1, H * P + 2 * G * N), dtype), jnp.zeros((batch, H, P, N)))
+        ssm = jnp.zeros((batch, H, P, N)) if self.cfg.memory is None else self.cfg.memory.init_state(batch, H, P, G, N)
+        return Mamba2State(jnp.zeros((batch, self.cfg.conv - 1, H * P + 2 * G * N), dtype), ssm)
 
     def extend(self, x, state, positions=None):
         z, inputs, dt = self.project(x)
         inputs, conv = self.convolve(inputs, cache=state.conv)
-        v, B, C = self.parts(inputs)
-        if x.shape[1] == 1:
-            step = signed_step if self.cfg.allow_neg_eigval else ssd.ssd_step
-            v = v.astype(jnp.float32)
-            ssm, y = step(state.ssm, v[:, 0], dt[:, 0], self.A(), *(w[:, 0].astype(jnp.float32) for w in (B, C)))
-            y = ssd.skip(y[:, None], v, self.D[...], x.dtype)
-        else:
-            scan = signed_recurrent if self.cfg.allow_neg_eigval else ssd.FORMS[self.cfg.form]
-            y, ssm = scan(v, dt, self.A(), B, C, self.D[...], initial_state=state.ssm, chunk=self.cfg.chunk)
+        y, ssm = (self.step if x.shape[1] == 1 and self.cfg.memory is None else self.scan)(dt, *self.parts(inputs), initial_state=state.ssm)
         return self.read_out(y, z), Mamba2State(conv, ssm)
+
+    def scan(self, dt, x, B, C, **kwargs):
+        """The recurrence over a row: (y [B,T,H,P], state)."""
+        form = signed_recurrent if self.cfg.allow_neg_eigval else ssd.FORMS[self.cfg.form]
+        form = form if self.cfg.memory is None else partial(self.cfg.memory, form)
+        return form(x, dt, self.A(), B, C, self.D[...], chunk=self.cfg.chunk, **kwargs)
+
+    def step(self, dt, x, B, C, initial_state):
+        """The same of a single token."""
+        step, v = signed_step if self.cfg.allow_neg_eigval else ssd.ssd_step, x.astype(jnp.float32)
+        ssm, y = step(initial_state, v[:, 0], dt[:, 0], self.A(), *(w[:, 0].astype(jnp.float32) for w in (B, C)))
+        return ssd.skip(y[:, None], v, self.D[...], x.dtype), ssm
 
     def project(self, x):
         """z [B,T,E], the convolution's input [B,T,E+2GN], dt float32 [B,T,H] after softplus."""

@@ -8,5 +8,6 @@ In the order they were found, and to be read in:
     s5.py           one system for all channels, by a parallel scan (S5)
     ssd.py          Abar_t a number per head that depends on the input: attention without softmax, by chunks (Mamba-2)
     tracking.py     that number may be negative: what parity needs
+    forgetting.py   what helps a Mamba-2 state on rows far longer than its training
 Shared parts: chunks.py (time-invariant systems by matrix products), short_conv.py (the 4-tap convolution of Mamba), documents.py.
 """
