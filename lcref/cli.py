@@ -172,7 +172,8 @@ class Generate:
     """Let a trained run write on: greedily or by drawing."""
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/text.cpu/alibi-s0
-    prompt: Annotated[str | None, arg(metavar="TEXT")] = None  # text, or a task's tokens with spaces between (default: one from the data)
+    # text, or a task's tokens with spaces between (default: one from the data); - reads it from standard input and writes what follows only
+    prompt: Annotated[str | None, arg(metavar="TEXT")] = None
     tokens: Annotated[int | None, arg(metavar="N")] = None  # how many to write (default: the answer's length, or 200 of text)
     temperature: Annotated[float | None, arg(metavar="T")] = None  # 0 is greedy (default: 0 for a task, 0.8 for text)
     top_k: Annotated[int | None, arg(metavar="K")] = None  # draw from the K likeliest tokens only
@@ -183,8 +184,10 @@ class Generate:
         from lcref import compilation, finished, writing
 
         compilation.keep()
-        print(writing.write_on(finished.revive(self.folder), self.prompt, self.tokens, temperature=self.temperature, top_k=self.top_k,
-                               top_p=self.top_p, seed=self.seed))
+        piped = self.prompt == "-"
+        prompt = sys.stdin.read() if piped else self.prompt
+        print(writing.write_on(finished.revive(self.folder), prompt, self.tokens, temperature=self.temperature, top_k=self.top_k,
+                               top_p=self.top_p, seed=self.seed, echo=not piped))
 
 
 @dataclass(frozen=True)

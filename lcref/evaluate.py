@@ -25,7 +25,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from lcref.nn.decoder import Decoder
+from lcref.nn.decoder import growing
 from lcref.nn.mixers.mamba2 import Mamba2Config, Mamba2State
 from lcref.ops.positions import plain
 from lcref.ops.ssm.forgetting import Recent, RecentOnly
@@ -249,11 +249,9 @@ class StreamLoss:
 
     def fits(self, model):
         """ValueError for a DecoderConfig that cannot be read as a stream."""
-        sizes = [[jax.tree.map(jnp.shape, layer) for layer in jax.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0)).init_state(1, n)).layers]
-                 for n in (2, 4)]
-        if grows := [type(mixer).__name__ for mixer, short, long in zip(model.mixers(), *sizes) if short != long]:
-            raise ValueError(f"a stream needs a state that does not grow with it, and {grows[0]} keeps every token: give it a window, or use "
-                             "state-space layers")
+        if (mixer := growing(model)) is not None:
+            raise ValueError(f"a stream needs a state that does not grow with it, and {type(mixer).__name__} keeps every token: give it a window, "
+                             "or use state-space layers")
         if model.position.draws_ids:
             raise ValueError(f"{type(model.position).__name__} draws ids for a row of known length, and a stream has none")
 

@@ -1,4 +1,4 @@
-"""Generation: one prefill pass over the prompt, then a scanned decode, one token at a time.
+"""Generation: the prompt is read, then a scanned decode writes one token at a time.
 
     greedy                temperature = 0
     temperature t         softmax(logits / t)
@@ -8,6 +8,9 @@
 Filters apply in the order temperature, top_k, top_p. Greedy decoding of n tokens equals n argmaxes of the whole pass, because `extend`
 equals the whole pass (but for scalings that depend on the length read so far: dynamic NTK, CLEX). A program serves every temperature and
 every top_p: they are values; another top_k, length or batch is another program.
+
+A prompt is read in one pass. Where no state grows with it (state-space layers, windowed attention), a prompt longer than PIECE is read in
+pieces of that size, so that its length costs time and no memory.
 """
 from functools import partial
 
@@ -15,6 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
+
+from lcref.nn.decoder import growing
+
+PIECE = 4096                                   # tokens of a prompt that are read at once where memory is bounded
 
 
 def check(vocab, temperature, top_k, top_p):
@@ -42,9 +49,10 @@ def filtered(logits, temperature=1.0, top_k=None, top_p=None):
 
 
 @partial(jax.jit, static_argnames=("graph", "tokens", "length", "greedy", "top_k"))
-def run(graph, params, prompt, key, positions, temperature, top_p, *, tokens, length, greedy, top_k):
+def run(graph, params, state, prompt, key, positions, temperature, top_p, *, tokens, length, greedy, top_k):
+    """Read the prompt, which follows on `state` (None: a new stream), and write `tokens` tokens."""
     decoder = nnx.merge(graph, params)
-    x, state = decoder.read(prompt, decoder.init_state(prompt.shape[0], length, positions))
+    x, state = decoder.read(prompt, decoder.init_state(prompt.shape[0], length, positions) if state is None else state)
     logits = decoder.logits(x[:, -1:])                                # those of a long prompt's other tokens would be gigabytes
 
     def choose(logits, key):
@@ -59,6 +67,11 @@ def run(graph, params, prompt, key, positions, temperature, top_p, *, tokens, le
     keys = jax.random.split(key, tokens)
     (last, _), out = jax.lax.scan(step, (choose(logits[:, -1], keys[0]), state), keys[1:])
     return jnp.concatenate([jnp.moveaxis(out, 0, 1), last[:, None]], 1)
+
+
+@partial(jax.jit, static_argnames="graph")
+def read(graph, params, state, tokens):
+    return nnx.merge(graph, params).read(tokens, state)[1]
 
 
 def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None, seed=0):
@@ -82,7 +95,13 @@ def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None
         raise ValueError(f"a prompt of {prompt.shape[1]} and {tokens} more tokens need {length - 1} positions, {scheme} ends at {scheme.limit}")
     key, draw = jax.random.split(jax.random.key(seed))
     positions = scheme.ids(draw, jnp.arange(length)[None, :]) if scheme.draws_ids else None
+    state = None
+    if prompt.shape[1] > PIECE and positions is None and growing(decoder.cfg) is None:
+        state = jax.tree.map(jnp.asarray, decoder.init_state(prompt.shape[0], length))
+        while prompt.shape[1] > PIECE:
+            n = prompt.shape[1] % PIECE or PIECE                       # the odd piece first
+            state, prompt = read(graph, params, state, prompt[:, :n]), prompt[:, n:]
     greedy = temperature == 0                  # nothing is drawn then, so nothing filters, and all greedy calls share one program
-    return run(graph, params, prompt, key, positions, None if greedy else jnp.float32(temperature),
+    return run(graph, params, state, prompt, key, positions, None if greedy else jnp.float32(temperature),
                None if greedy or top_p is None else jnp.float32(top_p), tokens=tokens, length=length, greedy=greedy,
                top_k=None if greedy else top_k)

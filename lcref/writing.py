@@ -6,8 +6,8 @@ from lcref.finished import Finished
 
 
 def write_on(trained: Finished, prompt: str | None = None, tokens: int | None = None, *, temperature: float | None = None,
-             top_k: int | None = None, top_p: float | None = None, seed: int = 0) -> str:
-    """Prompt and continuation as text. Without a prompt one is drawn from the data. ValueError for what cannot be read or drawn."""
+             top_k: int | None = None, top_p: float | None = None, seed: int = 0, echo: bool = True) -> str:
+    """Prompt (with `echo`) and continuation as text. Without a prompt one is drawn from the data. ValueError for what cannot be read or drawn."""
     from lcref.generate import generate
 
     ids, names, length, expected = (task_prompt if hasattr(trained.run.data, "task") else text_prompt)(trained.run.data, prompt, seed)
@@ -16,7 +16,7 @@ def write_on(trained: Finished, prompt: str | None = None, tokens: int | None = 
                    top_k=top_k, top_p=top_p, seed=seed)
     written = names(np.asarray(out[0]))
     if not hasattr(trained.run.data, "task"):
-        return names(ids) + written
+        return names(ids) + written if echo else written
     return f"prompt   {names(ids)}\nwritten  {written}" + (f"\nanswer   {expected}" if expected else "")
 
 

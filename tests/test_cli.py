@@ -186,6 +186,16 @@ def test_generate_answers_a_problem(done, capsys):
     assert said(capsys, "generate", folder) == said(capsys, "generate", folder)  # a problem from the data, the same every time
 
 
+def test_generate_goes_on_from_standard_input(text_model, capsys, monkeypatch):
+    import io
+
+    options = ("--tokens", "5", "--temperature", "0")
+    whole = said(capsys, "generate", str(text_model), "--prompt", "import os", *options)
+    monkeypatch.setattr("sys.stdin", io.StringIO("import os"))
+    alone = said(capsys, "generate", str(text_model), "--prompt", "-", *options)
+    assert alone and whole == f"import os{alone}"
+
+
 def test_bars_name_every_run_and_its_loss(monkeypatch):
     import io
 

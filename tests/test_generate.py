@@ -6,15 +6,18 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from lcref import generate as generation
 from lcref.generate import filtered, generate, run
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.positions import Learned, Randomized, Rope
 
 W, B, T = 11, 3, 4
 PROMPT = np.random.default_rng(0).integers(0, W, (B, T)).astype(np.int32)
 LOGITS = np.random.default_rng(1).normal(size=(50, W)).astype(np.float32) * 2
 NEAR = AttentionConfig(heads=2, window=3, sinks=1)
+READ = generation.read
 
 
 @functools.cache
@@ -86,6 +89,18 @@ def test_greedy_is_the_argmax_of_the_whole_pass(position, pattern):
 
 def test_top_k_1_is_greedy():
     assert (np.asarray(generate(make(), PROMPT, 5, top_k=1, seed=4)) == np.asarray(generate(make(), PROMPT, 5, temperature=0))).all()
+
+
+@pytest.mark.parametrize("pattern, pieces", [((NEAR, Mamba2Config(state=4, head_dim=8)), [2, 3]), ((AttentionConfig(heads=2),), [])],
+                         ids=["state that does not grow", "cache that grows"])
+def test_a_long_prompt_is_read_in_pieces_where_memory_is_bounded(pattern, pieces, monkeypatch):
+    """8 tokens in pieces of 3: the odd one first, the last left to the program that writes; the same tokens either way."""
+    prompt, seen = np.random.default_rng(2).integers(0, W, (B, 8)).astype(np.int32), []
+    want = np.asarray(generate(make(pattern=pattern), prompt, 5, temperature=0))
+    assert generation.PIECE > 8
+    monkeypatch.setattr(generation, "PIECE", 3)
+    monkeypatch.setattr(generation, "read", lambda graph, params, state, tokens: seen.append(tokens.shape[1]) or READ(graph, params, state, tokens))
+    assert (np.asarray(generate(make(pattern=pattern), prompt, 5, temperature=0)) == want).all() and seen == pieces
 
 
 def test_one_token():

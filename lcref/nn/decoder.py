@@ -170,6 +170,13 @@ class Decoder(nnx.Module):
                 raise ValueError(f"{name} must be [{B},{T}] or [1,{T}] for tokens [{B},{T}], got {list(jnp.shape(value))}")
 
 
+def growing(cfg):
+    """The first mixer's config whose state grows with the stream, as attention without a window keeps every token; None where none does."""
+    sizes = [[jax.tree.map(jnp.shape, layer) for layer in jax.eval_shape(lambda: Decoder(cfg, rngs=nnx.Rngs(0)).init_state(1, n)).layers]
+             for n in (2, 4)]
+    return next((mixer for mixer, short, long in zip(cfg.mixers(), *sizes) if short != long), None)
+
+
 def schemes(cfg, rngs):
     """(the scheme whose embedding the decoder adds, the scheme of every layer; None for mixers without positions). Layers with the same
     scheme and head shape share one module, unless the scheme is one whose parameters belong to a layer (KERPLE, FIRE). A scheme that adds
