@@ -45,7 +45,7 @@ def device():
 
 def versions():
     found = {}
-    for package in ("jax", "jaxlib", "flax", "torch", "transformers"):
+    for package in ("jax", "jaxlib", "flax", "torch", "transformers", "mamba2-jax"):
         try:
             found[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:

@@ -22,6 +22,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
+from lcref import showing
+
 Settings = Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(name="set", metavar="KEY=VALUE ...")]
 
 
@@ -45,18 +47,18 @@ class Run:
         from lcref.experiment import load, run_all
         from lcref.progress import Bars, Log
 
-        chosen, console = load(self.name), terminal()
+        chosen, console = load(self.name), showing.terminal()
         compilation.keep()
         together = self.together == "yes" or self.together == "auto" and jax.default_backend() != "cpu"
         for experiment in chosen:
             title = f"{experiment.name} ({self.size})"
             watch = (Bars(console, title, experiment.figures) if console.is_terminal else Log(title, experiment.figures))
             # The figure is there with the first finished run, and redrawn with each one after it.
-            watch.after = lambda experiment=experiment: figure(experiment, results_file(experiment, self.size, self.out))
+            watch.after = lambda experiment=experiment: showing.pictures(experiment, showing.results_file(experiment, self.size, self.out))
             with watch:
                 run_all(experiment, self.size, self.seeds, self.out, overrides=[s for group in self.settings for s in group],
                         only=self.only.split(",") if self.only else (), jobs=self.jobs, together=together, watch=watch)
-            draw(experiment, self.size, self.out, console)
+            showing.draw(experiment, self.size, self.out, console)
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Plot:
 
         if not self.name.endswith(".jsonl"):
             for experiment in load(self.name):
-                draw(experiment, self.size, self.out, terminal())
+                showing.draw(experiment, self.size, self.out, showing.terminal())
             return
         from lcref import results
 
@@ -83,10 +85,10 @@ class Plot:
         if name.startswith("extend/"):
             from lcref import extension
 
-            return show_extension(extension.current(lines), path)
+            return showing.draw_extension(extension.current(lines), path)
         if name not in experiments():
             raise ValueError(f"{path} was made by {name}, which is not here: plot it with lcref plot path/to/{name}.py --out OUT")
-        draw(load(name)[0], size, None, terminal(), path)
+        showing.draw(load(name)[0], size, None, showing.terminal(), path)
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,7 @@ class Extend:
         methods, texts = [name.strip() for name in self.method.split(",")], [text for text in self.texts.split(",") if text]
         lines = extension.measure(model, path, methods=methods, lengths=lengths, texts=texts, depths=depths, samples=self.samples,
                                   scored=self.scored, say=lambda line: print(line, flush=True))
-        show_extension(lines, path)
+        showing.draw_extension(lines, path)
 
 
 @dataclass(frozen=True)
@@ -353,91 +355,12 @@ def complain(text: str, code: int) -> int:
     return code
 
 
-def results_file(experiment, size: str, out: Path) -> Path:
-    return Path(out) / f"{experiment.name}.{size}.jsonl"
-
-
-def lines_of(experiment, path: Path) -> list[dict]:
-    """A results file's current lines, in the order in which the experiment declares its runs (others last)."""
-    from lcref import results
-
-    names = [name for runs in experiment.runs.values() for name in runs]
-    return sorted(results.current(results.read(path)), key=lambda line: names.index(line["run"]) if line["run"] in names else len(names))
-
-
-def figure(experiment, path: Path) -> Path | None:
-    """Draw a results file, over the committed one of the same name where there is one; None where no figure shows any of its runs."""
-    from lcref import plotting, report
-    from lcref.experiment import shipped
-
-    lines = lines_of(experiment, path)
-    if not (figures := report.with_lines(experiment.figures, lines)):
-        return None
-    committed = shipped("results") / experiment.name if shipped("results") else None
-    committed = committed and committed.with_name(path.name)
-    apart = committed and committed.is_file() and committed.resolve() != path.resolve()
-    return plotting.curves(lines, figures, path.with_suffix(".png"), lines_of(experiment, committed) if apart else ())
-
-
-def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
-    """Table and figure of an experiment's results file."""
-    from lcref import report
-
-    path = path or results_file(experiment, size, out)
-    lines = lines_of(experiment, path)
-    if not lines:
-        raise ValueError(f"{path} holds no results lines")
-    for declared in report.with_lines(experiment.figures, lines):
-        console.print(f"\n{declared.title}", style="bold", highlight=False, markup=False)
-        console.print(report.table(lines, declared, console.width), highlight=False, markup=False)
-    console.print()
-    if drawn := figure(experiment, path):
-        print(f"figure   {drawn}")
-    print(f"results  {path}  ({len(lines)} lines)", flush=True)
-
-
 def numbers(text: str, kind: type, what: str) -> tuple:
     """"2048,4096" as numbers. ValueError for what is none."""
     try:
         return tuple(kind(part) for part in text.split(",") if part.strip())
     except ValueError:
         raise ValueError(f"{what} are numbers with commas between, got {text!r}") from None
-
-
-def show_extension(lines: list[dict], path: Path) -> None:
-    """Tables and figures of a published model read past its window."""
-    from lcref import extension, plotting, report
-    from lcref.experiment import Figure
-
-    console, drawn, window = terminal(), [], lines[0]["config"]["window"]
-    losses = extension.against_control([line for line in lines if "loss" in line["metrics"]])
-    keys = [line for line in lines if "passkey" in line["metrics"]]
-    if losses:
-        along = Figure("loss_along", title=f"{path.stem} past its window of {window}", x_label="tokens read", y_label="loss (nats per token)",
-                       trained_to=window, lower_is_better=True, over="texts")
-        by_row = dict(x_label="tokens in the row", lower_is_better=True, over="texts")
-        over = Figure("over_control", title="Loss over that of the control, which reads inside the window, in percent", **by_row)
-        measured = any("over_control" in line["metrics"] for line in losses)  # not where an interruption left the control alone
-        for figure in (along, Figure("loss", title="Loss of the last tokens of a row", **by_row), *[over] * measured):
-            console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
-            console.print(report.table(losses, figure, console.width), highlight=False, markup=False)
-        drawn.append(plotting.curves(losses, [along], path.with_suffix(".png")))
-    if keys:
-        figure = Figure("passkey", title="Passkeys found, by length and depth", x_label="length@depth", over="samples")
-        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
-        console.print(report.table(keys, figure, console.width), highlight=False, markup=False)
-        drawn.append(plotting.heat(keys, "passkey", path.with_name(f"{path.stem}.passkey.png"), title=figure.title, x_label="tokens",
-                                   y_label="depth of the key"))
-    console.print()
-    for picture in drawn:
-        print(f"figure   {picture}")
-    print(f"results  {path}  ({len(lines)} lines)", flush=True)
-
-
-def terminal():
-    from rich.console import Console
-
-    return Console(width=None if sys.stdout.isatty() else 120)
 
 
 def columns() -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lcref import catalogue, cli, config, results
+from lcref import catalogue, cli, config, results, showing
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +101,7 @@ def test_the_results_of_a_model_are_where_out_says_wherever_the_model_is(monkeyp
 
     monkeypatch.setattr(models, "load", lambda name: models.Pretrained(None, None, 8192, name, ""))
     monkeypatch.setattr(extension, "measure", lambda model, path, **asked: [(path, asked["methods"])])
-    monkeypatch.setattr(cli, "show_extension", lambda lines, path: shown.extend(lines))
+    monkeypatch.setattr(showing, "draw_extension", lambda lines, path: shown.extend(lines))
     shown = []
     assert cli.main(["extend", name, "--out", "here", "--method", "none, yarn"]) == 0
     assert shown == [(Path("here/extend") / f"{file}.jsonl", ["none", "yarn"])]
@@ -244,3 +244,18 @@ def test_new_runs_are_drawn_over_the_committed_ones(done, request, capsys, tmp_p
     for folder in (out, tmp_path):  # drawing the committed file itself, there is nothing to draw it over
         said(capsys, "plot", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(folder))
     assert references == [4, 0]
+
+
+def test_many_figures_become_several_pictures(done, request, capsys, tmp_path, monkeypatch):
+    import dataclasses
+
+    from lcref import plotting
+    from lcref.experiment import load
+
+    (experiment,) = load(request.config.rootpath / "tests/tiny_experiment.py")
+    five = tuple(dataclasses.replace(experiment.figures[0], title=f"number {i}") for i in range(5))
+    drawn = {}
+    monkeypatch.setattr(plotting, "curves", lambda lines, figures, path, reference=(): drawn.update({path.name: [f.title for f in figures]}) or path)
+    paths = showing.pictures(dataclasses.replace(experiment, figures=five), done[0] / "tiny_experiment.smoke.jsonl")
+    assert [path.name for path in paths] == list(drawn)
+    assert drawn == {"tiny_experiment.smoke.png": ["number 0", "number 1", "number 2"], "tiny_experiment.smoke-2.png": ["number 3", "number 4"]}

@@ -41,6 +41,7 @@ RULES = {
     "progress": ({"report", "running"}, {"rich"}),
     "catalogue": (HARNESS, {"numpy"}),
     "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
+    "showing": (HARNESS | {"extension", "plotting", "report"}, {"rich"}),
     "cli": ({"*"}, {"tyro", "rich", "jax"}),
 }
 ADAPTERS = {"data/tfds_text.py": {"tensorflow_datasets", "array_record", "importlib_resources", "etils"}}  # the one door to TFDS

@@ -1,0 +1,87 @@
+"""What the command line shows of results lines: tables in the terminal, pictures beside the results file."""
+
+import sys
+from pathlib import Path
+
+PANELS = 3  # of one picture
+
+
+def results_file(experiment, size: str, out: Path) -> Path:
+    return Path(out) / f"{experiment.name}.{size}.jsonl"
+
+
+def lines_of(experiment, path: Path) -> list[dict]:
+    """A results file's current lines, in the order in which the experiment declares its runs (others last)."""
+    from lcref import results
+
+    names = [name for runs in experiment.runs.values() for name in runs]
+    return sorted(results.current(results.read(path)), key=lambda line: names.index(line["run"]) if line["run"] in names else len(names))
+
+
+def pictures(experiment, path: Path) -> list[Path]:
+    """Draw a results file, over the committed one of the same name where there is one: name.png, and name-2.png, ... where there are more than
+    PANELS figures. Figures that show none of its runs are left out."""
+    from lcref import plotting, report
+    from lcref.experiment import shipped
+
+    lines = lines_of(experiment, path)
+    figures = report.with_lines(experiment.figures, lines)
+    committed = shipped("results") / experiment.name if shipped("results") else None
+    committed = committed and committed.with_name(path.name)
+    apart = committed and committed.is_file() and committed.resolve() != path.resolve()
+    reference = lines_of(experiment, committed) if apart else ()
+    return [plotting.curves(lines, figures[i : i + PANELS], path.with_name(f"{path.stem}{f'-{i // PANELS + 1}' if i else ''}.png"), reference)
+            for i in range(0, len(figures), PANELS)]
+
+
+def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
+    """Table and figure of an experiment's results file."""
+    from lcref import report
+
+    path = path or results_file(experiment, size, out)
+    lines = lines_of(experiment, path)
+    if not lines:
+        raise ValueError(f"{path} holds no results lines")
+    for declared in report.with_lines(experiment.figures, lines):
+        console.print(f"\n{declared.title}", style="bold", highlight=False, markup=False)
+        console.print(report.table(lines, declared, console.width), highlight=False, markup=False)
+    console.print()
+    for drawn in pictures(experiment, path):
+        print(f"figure   {drawn}")
+    print(f"results  {path}  ({len(lines)} lines)", flush=True)
+
+
+def draw_extension(lines: list[dict], path: Path) -> None:
+    """Tables and figures of a published model read past its window."""
+    from lcref import extension, plotting, report
+    from lcref.experiment import Figure
+
+    console, drawn, window = terminal(), [], lines[0]["config"]["window"]
+    losses = extension.against_control([line for line in lines if "loss" in line["metrics"]])
+    keys = [line for line in lines if "passkey" in line["metrics"]]
+    if losses:
+        along = Figure("loss_along", title=f"{path.stem} past its window of {window}", x_label="tokens read", y_label="loss (nats per token)",
+                       trained_to=window, lower_is_better=True, over="texts")
+        by_row = dict(x_label="tokens in the row", lower_is_better=True, over="texts")
+        over = Figure("over_control", title="Loss over that of the control, which reads inside the window, in percent", **by_row)
+        measured = any("over_control" in line["metrics"] for line in losses)  # not where an interruption left the control alone
+        for figure in (along, Figure("loss", title="Loss of the last tokens of a row", **by_row), *[over] * measured):
+            console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
+            console.print(report.table(losses, figure, console.width), highlight=False, markup=False)
+        drawn.append(plotting.curves(losses, [along], path.with_suffix(".png")))
+    if keys:
+        figure = Figure("passkey", title="Passkeys found, by length and depth", x_label="length@depth", over="samples")
+        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
+        console.print(report.table(keys, figure, console.width), highlight=False, markup=False)
+        drawn.append(plotting.heat(keys, "passkey", path.with_name(f"{path.stem}.passkey.png"), title=figure.title, x_label="tokens",
+                                   y_label="depth of the key"))
+    console.print()
+    for picture in drawn:
+        print(f"figure   {picture}")
+    print(f"results  {path}  ({len(lines)} lines)", flush=True)
+
+
+def terminal():
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120)
