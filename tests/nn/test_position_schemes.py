@@ -1,0 +1,219 @@
+"""Position schemes one by one: what each promises on its own, randomized ids, scalings. The battery over all: test_positions.py."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, KerplePower, Learned, Nope, Position, Randomized,
+                                Rope, Sinusoidal, Xpos)
+from lcref.ops import positions, rope
+from lcref.ops.rope_scaling import SCALINGS
+from tests.nn.test_positions import PLAIN, B, K, Q, T, X, build, normal, strict  # noqa: F401 (strict: a fixture of every test here)
+
+
+# ---------------------------------------------------------------------------------------------------- one by one
+
+def test_nope_is_the_identity():
+    module = build(Nope())
+    assert module.embed(X, None) is X and module.rotate(Q, None) is Q and module.bias(None, None) is None
+    assert type(module) is Position
+
+
+def test_sinusoidal_adds_its_vectors_and_refuses_odd_widths():
+    got = build(Sinusoidal(), d_model=8).embed(np.zeros((1, 1, 8), np.float32), np.array([[1]]))
+    np.testing.assert_allclose(got[0, 0], [0.841471, 0.540302, 0.099833, 0.995004, 0.01, 0.99995, 0.001, 1.0], atol=1e-6)
+    with pytest.raises(ValueError, match="even.*15"):
+        build(Sinusoidal(), d_model=15)
+    with pytest.raises(ValueError, match="'x'"):
+        build(Sinusoidal(layout="x"))
+
+
+def test_learned_looks_rows_up():
+    module = build(Learned(16))
+    np.testing.assert_allclose(module.embed(X, np.array([[3, 0, 15, 1, 1, 2, 9, 8, 7, 4]])) - X,
+                               np.broadcast_to(module.table[...][np.array([3, 0, 15, 1, 1, 2, 9, 8, 7, 4])], X.shape), atol=1e-6)
+    assert abs(np.std(module.table[...]) - 0.02) < 0.005
+
+
+@pytest.mark.parametrize("pos", [np.arange(T)[None] + 7, jnp.arange(T)[None] + 7, np.full((B, T), 16)])
+def test_learned_refuses_known_positions_past_the_table(pos):
+    with pytest.raises(ValueError, match="position 16 .* length 16"):
+        build(Learned(16)).embed(X, pos)
+
+
+def test_learned_refuses_rows_longer_than_the_table():
+    module = build(Learned(8))
+    with pytest.raises(ValueError, match="10 tokens.* length 8"):
+        jax.jit(lambda pos: module.embed(X, pos))(jnp.zeros((1, T), jnp.int32))
+    module.embed(X, np.arange(T)[None] % 8)                                     # known to be inside: a packed row may be longer
+
+
+def test_learned_gives_nan_for_traced_positions_past_the_table():
+    module = build(Learned(16))
+    got = jax.jit(module.embed)(X, jnp.asarray([[0, 15, 16, 17, -1, 1_000_000, -16, 1, 2, 3]]))
+    np.testing.assert_array_equal(np.isnan(got).any(-1)[0], [False, False, True, True, True, True, True, False, False, False])
+    np.testing.assert_array_equal(np.isnan(got).any(-1), np.isnan(got).all(-1))
+
+
+def test_learned_refuses_the_rest():
+    with pytest.raises(ValueError, match="-1"):
+        build(Learned(16)).embed(X, np.arange(T)[None] - 1)
+    with pytest.raises(ValueError, match="integers.*float32"):
+        build(Learned(16)).embed(X, np.arange(T, dtype=np.float32)[None])
+    with pytest.raises(ValueError, match="0"):
+        Learned(0)
+    with pytest.raises(ValueError, match="3 positions for 10 tokens"):
+        build(Learned(16)).embed(X, np.arange(3)[None])
+
+
+def test_rope_fraction_turns_the_front_of_a_head():
+    module = build(Rope(fraction=0.5))
+    q = module.rotate(Q, np.arange(T)[None] + 1)
+    np.testing.assert_array_equal(q[..., 4:], Q[..., 4:])
+    np.testing.assert_allclose(q[..., :4], build(Rope(), head_dim=4).rotate(Q[..., :4], np.arange(T)[None] + 1), rtol=1e-6)
+    assert build(Rope(fraction=0.3), head_dim=10).width == 2                    # 3 numbers, rounded down to a pair
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda: Rope(layout="neox"), "'neox'.*half, interleaved"),
+    (lambda: Rope(fraction=0.0), "fraction.*0.0"),
+    (lambda: Rope(fraction=1.5), "fraction.*1.5"),
+    (lambda: build(Rope(fraction=0.1)), "head_dim 8 at fraction 0.1"),
+    (lambda: build(Rope(), head_dim=7), "head_dim 7"),
+    (lambda: Xpos(layout="x"), "'x'"),
+    (lambda: Xpos(scale_base=0.0), "0.0"),
+    (lambda: build(Xpos(), head_dim=7), "7"),
+    (lambda: HardAlibi(windowed=2, windows=(1,)), "not both"),
+    (lambda: HardAlibi(windows=(1, 0)), r"\(1, 0\)"),
+    (lambda: HardAlibi(windows=[1, 2]), r"tuple.*\[1, 2\]"),
+    (lambda: build(HardAlibi(windowed=5)), "5 windowed heads of 4"),
+    (lambda: build(HardAlibi(windows=(1, 2, 3, 4, 5))), "5 windows.*4 heads"),
+    (lambda: build(T5(max_distance=16)), "max_distance 16"),
+    (lambda: build(Fire(hidden=0)), "0"),
+    (lambda: Randomized(base=Randomized()), "plain position config"),
+    (lambda: Randomized(base="rope"), "'rope'"),
+    (lambda: Randomized(max_length=0), "0"),
+    (lambda: Randomized(base=Rope(scaling=SCALINGS["clex"]())), "take the place of those that the base scheme draws"),
+    (lambda: Randomized(base=Learned(100), max_length=200), "199.*100"),
+])
+def test_bad_configs_are_refused(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_alibi_shows_its_slopes_to_kernels():
+    module = build(Alibi())
+    assert isinstance(module.slopes, np.ndarray)
+    i = np.arange(T)
+    np.testing.assert_allclose(module.bias(i, i), -module.slopes[:, None, None] * abs(i[:, None] - i), rtol=1e-6)
+
+
+@pytest.mark.parametrize("cfg, windows", [
+    (HardAlibi(), (1, 2, 0, 0)), (HardAlibi(windowed=3), (1, 2, 3, 0)), (HardAlibi(windowed=0), (0, 0, 0, 0)),
+    (HardAlibi(windows=(4, 4)), (4, 4, 0, 0)), (HardAlibi(windows=(1, 2, 3, 4)), (1, 2, 3, 4)),
+])
+def test_hard_alibi_windows(cfg, windows):
+    causal = np.tril(np.ones((T, T), bool))
+    seen = np.isfinite(build(cfg).bias(np.arange(T), np.arange(T))) & causal
+    assert tuple(seen[:, -1].sum(-1)) == tuple(w or T for w in windows)
+
+
+def test_kerple_starts_in_its_range_and_stays_positive():
+    module = build(Kerple(), heads=500)
+    r1, r2 = (jax.nn.softplus(p[...]) for p in (module.raw_r1, module.raw_r2))
+    assert 0.009 < r1.min() < 0.05 and 1.9 < r1.max() < 2.001 and 0.009 < r2.min() < 0.05 and 0.95 < r2.max() < 1.001
+    module.raw_r1[...] = jnp.full((500,), -30.0)                                # whatever the optimiser does, far is never favoured
+    assert (np.asarray(module.bias(np.array([5]), np.array([0]))) <= 0).all()
+
+
+def test_kerple_power_starts_in_its_range():
+    module = build(KerplePower(), heads=500)
+    near, far = module.bias(np.array([100]), np.array([99]))[:, 0, 0], module.bias(np.array([100]), np.array([0]))[:, 0, 0]
+    a, p = -near, np.log(far / near) / np.log(100)
+    assert 0.009 < a.min() < 0.05 and 0.95 < a.max() < 1.001 and 0 < p.min() < 0.05 and 1.9 < p.max() < 2
+
+
+def test_fire_starts_as_the_published_code():
+    module = build(Fire(hidden=400))
+    assert module.c[...] == np.float32(0.1) and module.stretch[...] == 1.0
+    for p, bound in ((module.w1, 1.0), (module.b1, 1.0), (module.w2, 400**-0.5)):
+        assert 0.9 * bound < abs(p[...]).max() <= bound
+
+
+# ---------------------------------------------------------------------------------------------------- randomized ids
+
+def test_identity_ids_for_plain_schemes():
+    pos = np.arange(T)
+    assert all(POSITIONS[name]().ids(None, pos) is pos for name in PLAIN)
+
+
+def test_randomized_ids():
+    cfg, pos = Randomized(max_length=500), np.tile(np.arange(T), (3, 1))
+    ids = np.asarray(cfg.ids(jax.random.key(1), pos))
+    assert ids.shape == (3, T) and ids.dtype == np.int32
+    assert (np.diff(ids, axis=-1) > 0).all() and 0 <= ids.min() and ids.max() < 500
+    np.testing.assert_array_equal(ids[0], ids[2])                               # one draw for the batch
+    np.testing.assert_array_equal(ids, cfg.ids(jax.random.key(1), pos))
+    assert not np.array_equal(ids, cfg.ids(jax.random.key(2), pos))
+    np.testing.assert_array_equal(Randomized(max_length=T).ids(jax.random.key(1), pos), pos)
+
+
+def test_randomized_ids_of_a_stream_in_pieces():
+    cfg, key = Randomized(), jax.random.key(4)
+    whole = cfg.ids(key, np.arange(30)[None])
+    piece = jax.jit(lambda key, pos: cfg.ids(key, pos, length=30))
+    for lo, hi in ((0, 7), (7, 8), (8, 30)):
+        np.testing.assert_array_equal(piece(key, jnp.arange(lo, hi)[None]), whole[:, lo:hi])
+    assert piece(key, jnp.asarray([[30]]))[0, 0] == cfg.max_length              # no draw contains it
+
+
+def test_randomized_ids_of_packed_documents():
+    segments = np.array([[1, 1, 1, 2, 2, 2, 2, 3]])
+    ids = Randomized().ids(jax.random.key(0), positions.packed(segments))[0]
+    np.testing.assert_array_equal(ids[:3], ids[3:6])
+    assert ids[7] == ids[0] and ids[6] > ids[5]
+
+
+def test_randomized_refuses():
+    cfg = Randomized(max_length=16)
+    with pytest.raises(ValueError, match="17.*16"):
+        cfg.ids(jax.random.key(0), np.arange(17)[None])
+    with pytest.raises(ValueError, match="key"):
+        cfg.ids(None, np.arange(4)[None])
+    with pytest.raises(ValueError, match="5 to 5 .* drawn for 1"):
+        cfg.ids(jax.random.key(0), np.array([[5]]))
+
+
+@pytest.mark.parametrize("name", sorted(set(POSITIONS) - PLAIN))
+def test_randomized_modules_are_the_base_schemes(name):
+    cfg = POSITIONS[name]()
+    assert type(build(cfg)) is type(build(cfg.base)) and cfg.per_layer == cfg.base.per_layer
+    assert type(cfg.base) is type(POSITIONS[name.removeprefix("randomized_")]())
+
+
+# ---------------------------------------------------------------------------------------------------- scalings of RoPE
+
+def test_clex_is_trained_at_its_own_rate_and_solved_once_for_every_length():
+    cfg = Rope(scaling=SCALINGS["clex"](4, 8, learning_rate=0.25))
+    module = build(cfg)
+    assert {name: (p.shape, p.get_metadata()["learning_rate"]) for name, p in module.learned.items()} == {"up": ((4, 8), 0.25), "down": ((8, 4), 0.25)}
+    module.learned["down"][...] = 0.1 * jnp.asarray(normal(8, 4, seed=3))
+    table = module.solve()
+    assert table.shape == (4, K // 2)
+    for length, row in ((8, 0), (9, 1), (32, 3), (100, 3)):
+        want = rope.rotate(jnp.asarray(Q), np.arange(T)[None], table[row])
+        np.testing.assert_allclose(module.at(length, table).rotate(jnp.asarray(Q), np.arange(T)[None]), want, rtol=1e-6)
+    longer = np.arange(T)[None] + 20                                            # the largest position says how long the row is
+    np.testing.assert_allclose(module.rotate(jnp.asarray(Q), longer), rope.rotate(jnp.asarray(Q), longer, table[3]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_every_scaling_turns_queries_and_keys(name):
+    scaling = SCALINGS[name]()
+    module = build(Rope(scaling=scaling))
+    frequencies = scaling.inv_freq(K, 10_000.0, 5000, module.solve())
+    pos = np.arange(T)[None] + 4990
+    want = rope.rotate(jnp.asarray(Q), pos, frequencies, factor=scaling.attention_factor(5000))
+    np.testing.assert_allclose(module.rotate(jnp.asarray(Q), pos), want, rtol=1e-5, atol=1e-5)
+    assert module.late == scaling.dynamic and Rope(scaling=scaling).draws_training_ids == scaling.draws_training_ids
