@@ -3,15 +3,27 @@
     softmax     w = softmax(s)                                  the default
     log_n       w = softmax(s * ln n / ln reference)            Chiang & Cholak, arXiv 2202.12172; Su's log-length scaling
     tempered    w = softmax(s * (1 + tau ln n))                 Awasthi & Gupta, arXiv 2310.00726 (form as in the authors' later code)
+    ssmax       w = softmax(s * tau ln n)                       Scalable-Softmax, arXiv 2501.19399
+    temp_scale  w = softmax(s / tau), tau < 1 after training    TempScale, arXiv 2410.24200
+    cosine      w = softmax(ln K ln n cos(q, k))                what LSSA is without its softplus: the control
+    lssa        w = F / sum F,  F = softplus(ln K ln n cos(q, k))              length-scaled softplus attention, arXiv 2501.13428
+    lssar       w = x^p / sum x^p,  x = relu(F - mean F)        the same, re-weighted: only keys above the row's mean count
 
 n is the number of keys the row may see, itself included: t + 1 under a causal mask, the in-document count in packed rows, and the
 same in decoding as in training, because it never depends on how many queries are computed at once. Why ln n: the weight of one key
 that leads by delta among n is 1 / (1 + (n - 1) exp(-c delta)); to keep it fixed while n grows, the scale c must grow like ln n.
+Softplus is linear, not exponential, in large scores, so that it cannot dilute or overflow as exp does; but it is never near zero either,
+and n small weights add up. Re-weighting takes that floor away: what is left are the few keys that stand out, however long the row.
 
 A weights value is a frozen dataclass and a pytree: static fields are constants, array leaves (tau) are what a layer learns.
-    weights.factor(n)          the number a row's scores are multiplied by before softmax, or None for 1 (then n is never counted)
+    weights.prepared(q, k)     queries and keys before their product: as they are, or of length 1
+    weights.scale(K)           what the product is multiplied by where the caller names no scale
+    weights.factor(n)          the number a row's scores are multiplied by before anything else, or None for 1 (then n is never counted);
+                               that includes a bias, which is part of the scores
     weights(scores, n)         scores [..., T, S] (-inf = hidden), n [..., T] -> weights; a row with no visible key gets zeros
+    weights.lse(scores, n)     log of what the weights were divided by, [..., T]: what merges attention over separate sets of keys
 """
+import math
 from dataclasses import dataclass
 
 import jax
@@ -27,6 +39,12 @@ def weights_type(cls):
 
 class Weights:
     """Softmax of scaled scores; subclasses give `factor`."""
+
+    def prepared(self, q, k):
+        return q, k
+
+    def scale(self, K):
+        return K**-0.5
 
     def factor(self, n):
         return None
@@ -71,7 +89,7 @@ class LogN(Weights):
             raise ValueError(f"log_n needs a reference length above 1, got {self.reference}")
 
     def factor(self, n):
-        return jnp.log(jnp.maximum(n, 1).astype(jnp.float32)) / jnp.log(jnp.float32(self.reference))
+        return ln(n) / jnp.log(jnp.float32(self.reference))
 
 
 @weights_type
@@ -84,8 +102,116 @@ class Tempered(Weights):
     tau: jax.Array | float = 0.0
 
     def factor(self, n):
-        return 1.0 + self.tau * jnp.log(jnp.maximum(n, 1).astype(jnp.float32))
+        return 1.0 + self.tau * ln(n)
+
+
+@weights_type
+class SSMax(Weights):
+    """tau ln n with tau learned, one scalar per layer. Deviation: the paper learns one per head as well."""
+    tau: jax.Array | float = 0.43                              # the paper's starting value
+
+    def factor(self, n):
+        return self.tau * ln(n)
+
+
+@weights_type
+class TempScale(Weights):
+    """1 / tau for every row, tau a constant that is chosen after training: below 1 sharpens what length has flattened."""
+    tau: float = static(default=1.0)
+
+    def __post_init__(self):
+        if not self.tau > 0:
+            raise ValueError(f"temp_scale needs a temperature above 0, got {self.tau}")
+
+    def factor(self, n):
+        return jnp.full(jnp.shape(n), 1.0 / self.tau, jnp.float32)
+
+
+# --------------------------------------------------------------------------------- cosines of queries and keys, scaled by ln K ln n
+
+def ln(n):
+    return jnp.log(jnp.maximum(n, 1).astype(jnp.float32))
+
+
+def unit(x):
+    """Vectors of length 1 along the last axis, in x's dtype; 1e-12 below the root keeps a zero vector, and its gradient, finite."""
+    y = x.astype(jnp.float32)
+    return (y * jax.lax.rsqrt(jnp.sum(y * y, axis=-1, keepdims=True) + 1e-12)).astype(x.dtype)
+
+
+@weights_type
+class Cosine(Weights):
+    """Softmax of ln K ln n cos(q, k). K is the width of a head; a row that sees one key has ln n = 0 and gives it weight 1."""
+
+    def prepared(self, q, k):
+        return unit(q), unit(k)
+
+    def scale(self, K):
+        return math.log(K)
+
+    def factor(self, n):
+        return ln(n)
+
+
+NOISE = 1e-5                                                   # a key that exceeds the mean by less than this share of it does not stand out
+
+
+@weights_type
+class Lssa(Cosine):
+    """Softplus of the scores over their sum."""
+
+    power = 1                                                  # of what stands above the mean
+    centred = False                                            # is the mean taken away?
+
+    @property
+    def exponent(self):
+        """The power, as a whole number where it is one: repeated multiplication is quicker than exp(p log x)."""
+        return int(self.power) if self.power == int(self.power) else self.power
+
+    def __call__(self, scores, n=None):
+        u, total, _ = self.powers(scores, n)
+        return u / jnp.where(total == 0, 1.0, total)
+
+    def lse(self, scores, n=None):
+        _, total, top = self.powers(scores, n)
+        none = total == 0
+        return jnp.where(none, -jnp.inf, jnp.log(jnp.where(none, 1.0, total)) + self.power * jnp.log(jnp.where(none, 1.0, top)))[..., 0]
+
+    def powers(self, scores, n):
+        """(x / top)^power, its row sums, and top, the row's largest x. Dividing first, no power can overflow or lose the whole row."""
+        scores = self.scaled(scores, n)
+        F = jax.nn.softplus(scores)                            # of -inf: 0
+        x = above(F, self.mean(F.sum(-1), n)[..., None])
+        top = jax.lax.stop_gradient(jnp.max(x, axis=-1, keepdims=True))
+        u = (x / jnp.where(top == 0, 1.0, top)) ** self.exponent
+        return u, u.sum(-1, keepdims=True), top
+
+    def mean(self, total, n):
+        """What a row's softplus scores have to exceed: their mean; 0 in rows of up to 3 keys, and without re-weighting."""
+        return jnp.where(n > 3, total / jnp.maximum(n, 1).astype(jnp.float32), 0.0) if self.centred else jnp.zeros_like(total)
+
+
+def above(F, mean):
+    """relu(F - mean), and 0 for what is rounding: where all keys are equal none stands out."""
+    return jnp.where(F - mean > NOISE * mean, F - mean, 0.0)
+
+
+@weights_type
+class Lssar(Lssa):
+    """Re-weighted: relu(F - mean F)^power over its sum, the mean over the row's visible keys. A row none of whose keys stands out gets zeros.
+
+    This is the paper's relu(A n - 1)^p, normalised, A = F / sum F: n and the first sum cancel. Trained and read with the same power or with
+    another (`Run.read`): the paper recommends 15 beyond the trained length, 3 within it.
+    """
+    power: float = static(default=15)
+
+    centred = True
+
+    def __post_init__(self):
+        if not self.power >= 1:
+            raise ValueError(f"lssar needs a power of 1 or more, got {self.power}")
 
 
 softmax = Softmax()
-WEIGHTS = {"softmax": Softmax, "log_n": LogN, "tempered": Tempered}
+WEIGHTS = {"softmax": Softmax, "log_n": LogN, "tempered": Tempered, "ssmax": SSMax, "temp_scale": TempScale, "cosine": Cosine, "lssa": Lssa,
+           "lssar": Lssar}
