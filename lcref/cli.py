@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
-from lcref import showing
+from lcref import config, showing
 
 Settings = Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(name="set", metavar="KEY=VALUE ...")]
 
@@ -89,6 +89,44 @@ class Plot:
         if name not in experiments():
             raise ValueError(f"{path} was made by {name}, which is not here: plot it with lcref plot path/to/{name}.py --out OUT")
         showing.draw(load(name)[0], size, None, showing.terminal(), path)
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What papers claim, what was measured here, and the verdict that follows from it."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # an experiment, a folder of them, or EXPERIMENT:CLAIM (default: all)
+    size: str = "cpu"  # smoke, cpu, gpu or paper
+    out: Path | None = None  # where the results are (default: those that come with lcref)
+
+    def __call__(self):
+        from lcref.experiment import experiments, load
+
+        name, _, claim = (self.name or "").partition(":")
+        chosen = load(name) if name else [one for each in experiments() for one in load(each)]
+        if claim:
+            config.legal(claim, [each.name for one in chosen for each in one.claims], "claim")
+        showing.ledger(chosen, self.size, self.out, claim or None)
+
+
+@dataclass(frozen=True)
+class Reproduce:
+    """Run what one claim needs and nothing else, and end with its verdict. Finished runs are not repeated, interrupted ones go on."""
+
+    claim: Annotated[Positional[str], arg(metavar="EXPERIMENT:CLAIM")]  # `lcref claims` lists them
+    size: str = "cpu"  # smoke, cpu, gpu or paper
+    seeds: Annotated[int | None, arg(metavar="N")] = None  # how many (default: as many as the experiment declares)
+    out: Path = Path("runs")  # where results, figures and checkpoints go
+
+    def __call__(self):
+        from lcref.experiment import load
+
+        name, _, wanted = self.claim.partition(":")
+        (experiment,) = load(name)
+        found = {each.name: each for each in experiment.claims}
+        claim = found[config.legal(wanted, found, f"claim of {experiment.name}")]
+        Run(name, size=self.size, seeds=self.seeds, out=self.out, only=",".join(claim.runs()))()
+        showing.ledger([experiment], self.size, self.out, claim.name)
 
 
 @dataclass(frozen=True)
@@ -274,8 +312,8 @@ class Doctor:
         sys.exit(not well)
 
 
-COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "eval": Eval, "generate": Generate, "plot": Plot,
-            "weights": Weights, "extend": Extend, "bench": Bench}
+COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "plot": Plot, "claims": Claims, "reproduce": Reproduce, "eval": Eval,
+            "generate": Generate, "weights": Weights, "extend": Extend, "bench": Bench}
 
 
 def main(args: list[str] | None = None) -> int:

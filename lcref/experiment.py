@@ -3,7 +3,7 @@
 An experiment file holds a docstring (the question, the paper, the expected minutes) and
     RUNS      {"smoke": {...}, "cpu": {...}, "gpu": {...}, "paper": {...}}: size -> run name -> Run
     SEEDS     how many seeds the shown results have
-    PAPER     the published values it aims at;  CLAIMS  what the paper says and how it is measured;  FIGURES  what to draw
+    PAPER     the published values it aims at;  CLAIMS  what papers say, as comparisons of what is measured (lcref/claims.py);  FIGURES  what to draw
 
     load("quickstart/copy")                                        the file as an Experiment, by name or by path
     run(Run(model, data, train, evals), "runs/mine.jsonl")         one run, one seed: train, evaluate, append a results line

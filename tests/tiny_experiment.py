@@ -4,6 +4,7 @@ Expected: less than a second a run, once compiled.
 """
 from dataclasses import replace
 
+from lcref.claims import Claim, of
 from lcref.evaluate import ExactMatch
 from lcref.experiment import Figure, Run, grid
 from lcref.nn.decoder import DecoderConfig
@@ -27,5 +28,5 @@ RUNS = {
 }
 SEEDS = 2
 PAPER = {}
-CLAIMS = ({"statement": "it runs", "measure": "exact_match"},)
+CLAIMS = (Claim("rope-runs", "RoPE runs.", (of("rope", "exact_match", 3) >= 0,)), Claim("longer", "It copies.", (of("rope", "exact_match", 7) >= 0,)))
 FIGURES = (Figure("exact_match", "Does it copy?", x_label="letters", trained_to=4), Figure("token_accuracy", x_label="letters"))

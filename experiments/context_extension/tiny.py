@@ -15,6 +15,7 @@ all positions of rows of each length, cut from the same text. Papers: arXiv 2306
 """
 from dataclasses import replace
 
+from lcref.claims import Claim, of
 from lcref.data.keyed import Keyed
 from lcref.data.text import Text
 from lcref.evaluate import ChunkLoss, ContextLoss, KeyRecall
@@ -87,21 +88,35 @@ PAPER = {
     "clex": "LLaMA-2-7B trained at 4k, perplexity at 4k, 8k, 16k, 32k: CLEX 5.86, 5.70, 5.87, 14.53; ids alone 5.88, >100, >1000, >1000 "
             "(arXiv 2310.16450)",
 }
+near, far = (lambda run: of(run, "context_loss", L)), (lambda run: of(run, "context_loss", S * L))
+
+
+def holds(run):
+    """Within 2 % at 4 L, by the same bytes and as papers measure, and there below what needs no training."""
+    return (far(run) <= 1.02 * near(run), of(run, "chunk_loss", S * L) <= 1.02 * of(run, "chunk_loss", L), far(run) < far("linear"),
+            far(run) < far("ntk"), far(run) < far("yarn"))
+
+
 CLAIMS = (
-    dict(statement="Plain RoPE fails soon past its training length (arXiv 2306.15595, section 1)",
-         measure="median context loss of rope at 256 >= 1.2 times that at 128; key recall of rope at 233 < 0.2"),
-    dict(statement="Zero-shot at 2 to 4 times the window, YaRN is better than dynamic NTK and both than interpolation (arXiv 2402.17463, table 1)",
-         measure="median context loss at 512: yarn below dynamic_ntk and ntk, both below linear"),
-    dict(statement="CLEX trained short holds its loss to 4 times the length (arXiv 2310.16450)",
-         measure="median loss of clex at 512 within 2 % of that at 128, as context loss and as chunk loss, and below linear, ntk and yarn at 512"),
-    dict(statement="With ids in chunks, which show neighbours 1 apart at every t, it does (lcref)",
-         measure="the same of clex_chunked, and of clex_chunked_log_n, the authors' way to evaluate"),
-    dict(statement="CLEX's ids without its frequencies do not extrapolate (arXiv 2310.16450, RandomPos)",
-         measure="context loss at 512: random_positions above clex, random_chunked above clex_chunked"),
-    dict(statement="The learned part of CLEX matters", measure="context loss at 512: clex_chunked below prior_chunked"),
-    dict(statement="What a method gains far away it pays for nearby", measure="median context loss at 128 of every arm beside that of rope"),
-    dict(statement="LM-Infinite and StreamingLLM stay fluent and do not remember beyond their window (arXiv 2309.17453)",
-         measure="lm_infinite and streaming: context loss at 1024 within 5 % of rope's at 128; key recall at 489 and 1001 near 0"),
+    Claim("rope-fails", "Plain RoPE fails soon past its training length.", source="arXiv 2306.15595, section 1",
+          holds=(of("rope", "context_loss", 2 * L) >= 1.2 * near("rope"), of("rope", "key_recall", 233) < 0.2)),
+    Claim("zero-shot-order", "Without training, YaRN is better than NTK, and both than interpolation.", source="arXiv 2402.17463, table 1",
+          published="perplexity of LLaMA-2-7B at 4 times its window: dynamic interpolation 15.11, dynamic NTK 26.12, YaRN 9.82",
+          holds=(far("yarn") < far("dynamic_ntk"), far("yarn") < far("ntk"), far("dynamic_ntk") < far("linear"), far("ntk") < far("linear"))),
+    Claim("clex-holds", "CLEX, trained on short rows, holds its loss to 4 times their length.", source="arXiv 2310.16450",
+          published="perplexity of LLaMA-2-7B at 1 and 4 times the trained length: 5.86, 5.87", holds=holds("clex")),
+    Claim("clex-chunked-holds", "With ids in chunks, which show neighbours 1 apart at every factor, it does.", holds=holds("clex_chunked")),
+    Claim("clex-chunked-log-n-holds", "The same, read with log-n scaling as CLEX's authors evaluate.", holds=holds("clex_chunked_log_n")),
+    Claim("clex-ids-alone", "CLEX's ids without its frequencies do not extrapolate.", source="arXiv 2310.16450",
+          published="perplexity at 2 times the trained length above 100", holds=(far("random_positions") > far("clex"), far("random_chunked") > far("clex_chunked"))),
+    Claim("clex-learned", "The learned part of CLEX's frequencies matters, not only their initial curve.", source="arXiv 2310.16450",
+          holds=(far("clex_chunked") < far("prior_chunked"),)),
+    Claim("nearby-cost", "What a method gains far away it pays for nearby.",
+          holds=(near("linear") > near("rope"), near("ntk") > near("rope"), near("yarn") > near("rope"), near("linear_tuned") > near("rope"),
+                 near("clex") > near("rope_longer"), near("clex_chunked") > near("rope_longer"), near("e2") > near("rope_longer"))),
+    Claim("windows-fluent", "LM-Infinite and StreamingLLM stay fluent and remember nothing from beyond their window.", source="arXiv 2309.17453",
+          holds=tuple(condition for run in ("lm_infinite", "streaming") for condition in
+                      (of(run, "context_loss", 8 * L) <= 1.05 * near("rope"), of(run, "key_recall", 489) <= 0.05, of(run, "key_recall", 1001) <= 0.05))),
 )
 GROUPS = {
     "one set of weights, frequencies scaled": ("rope", "linear", "ntk", "dynamic_ntk", "by_parts", "yarn", "llama3", "power", "truncated"),

@@ -12,6 +12,7 @@ data.text.corpus=tfds:NAME for a text that feeds a model of that size. Both also
 """
 from dataclasses import replace
 
+from lcref.claims import Claim, of, within
 from lcref.data.keyed import Keyed
 from lcref.data.text import Text
 from lcref.evaluate import ContextLoss, KeyRecall, PositionLoss
@@ -57,12 +58,14 @@ RUNS = {
 }
 SEEDS = 3
 PAPER = {"alibi": "trained at 1024, evaluated at 2048: the perplexity of sinusoidal positions trained at 2048 (arXiv 2108.12409, 1.3B parameters)"}
+loss, recall = (lambda run, length: of(run, "context_loss", length)), (lambda run, distance: of(run, "key_recall", distance))
 CLAIMS = (
-    dict(statement="RoPE's loss rises as soon as the context is longer than in training (arXiv 2306.15595, section 1)",
-         measure="median context loss of rope at 2048 >= 1.25 times that at 256"),
-    dict(statement="ALiBi's does not (arXiv 2108.12409)", measure="median context loss of alibi at 2048 within 5 % of that at 256"),
-    dict(statement="A flat loss is no proof of memory: a sliding window is flat and answers nothing from beyond its reach",
-         measure="rope_window: context loss at 2048 within 5 % of that at 256, key recall at 128 and beyond near 0.1 (chance)"),
+    Claim("rope-rises", "RoPE's loss rises as soon as the context is longer than in training.", source="arXiv 2306.15595, section 1",
+          holds=(loss("rope", 2048) >= 1.25 * loss("rope", 256),)),
+    Claim("alibi-stays", "ALiBi's loss does not.", source="arXiv 2108.12409", holds=(within(loss("alibi", 2048), 0.05, loss("alibi", 256)),)),
+    Claim("flat-is-no-memory", "A flat loss is no proof of memory: a sliding window is flat and answers nothing from beyond its reach (chance 0.1).",
+          holds=(within(loss("rope_window", 2048), 0.05, loss("rope_window", 256)),
+                 *(recall("rope_window", distance) <= 0.2 for distance in (128, 240, 512, 1024)))),
 )
 FIGURES = (
     Figure("context_loss", title="The same bytes, predicted from more and more context", x_label="bytes of context", y_label="loss (nats per byte)",

@@ -1,0 +1,188 @@
+"""What papers claim, as comparisons of measured numbers: the verdict is computed, never written.
+
+    Claim("rope-fails", "Plain RoPE fails soon past its training length", source="arXiv 2306.15595, section 1",
+          holds=(of("rope", "context_loss", 256) >= 1.2 * of("rope", "context_loss", 128), of("rope", "key_recall", 233) < 0.2))
+
+`of(run, metric, slice)` stands for the median over seeds. Numbers multiply, divide, add to and are subtracted from it; <, <=, >, >= between
+two of them, or with a number, make a condition; `within(a, share, b)` is |a - b| <= share |b|. A claim is
+    reproduced    every condition holds           not       none does
+    partly        some do                         not run   a number that it needs is not in the results
+Each condition also says in how many seeds it holds by itself: medians may agree where seeds do not.
+"""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lcref.report import summary
+
+VERDICTS = ("reproduced", "partly", "not", "not run")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """scale * (a metric of a run at a slice) + shift. run None: a plain number, shift."""
+
+    run: str | None
+    metric: str = ""
+    slice: str = ""
+    scale: float = 1.0
+    shift: float = 0.0
+
+    def __mul__(self, number: float) -> "Measured":
+        return Measured(self.run, self.metric, self.slice, self.scale * number, self.shift * number)
+
+    __rmul__ = __mul__
+
+    def __truediv__(self, number: float) -> "Measured":
+        return self * (1 / number)
+
+    def __add__(self, number: float) -> "Measured":
+        return Measured(self.run, self.metric, self.slice, self.scale, self.shift + number)
+
+    __radd__ = __add__
+
+    def __sub__(self, number: float) -> "Measured":
+        return self + -number
+
+    def __lt__(self, other) -> "Condition":
+        return Condition(self, "<", measured(other))
+
+    def __le__(self, other) -> "Condition":
+        return Condition(self, "<=", measured(other))
+
+    def __gt__(self, other) -> "Condition":
+        return Condition(self, ">", measured(other))
+
+    def __ge__(self, other) -> "Condition":
+        return Condition(self, ">=", measured(other))
+
+    def value(self, find) -> float | None:
+        """find(run, metric, slice) -> number or None."""
+        if self.run is None:
+            return self.shift
+        found = find(self.run, self.metric, self.slice)
+        return None if found is None else self.scale * found + self.shift
+
+    def __str__(self) -> str:
+        if self.run is None:
+            return f"{self.shift:g}"
+        text = f"{self.run} {self.metric.replace('_', ' ')} at {self.slice}"
+        text = text if self.scale == 1 else f"{self.scale:g} x {text}"
+        return text if not self.shift else f"{text} {'+' if self.shift > 0 else '-'} {abs(self.shift):g}"
+
+
+def of(run: str, metric: str, slice_) -> Measured:
+    """The median over seeds of a metric of a run at a slice: a length, a depth, or a name."""
+    return Measured(run, metric, str(slice_))
+
+
+def measured(value) -> Measured:
+    return value if isinstance(value, Measured) else Measured(None, shift=float(value))
+
+
+@dataclass(frozen=True)
+class Condition:
+    left: Measured
+    sign: str  # < <= > >= or "within"
+    right: Measured
+    share: float = 0.0  # of "within"
+
+    def __bool__(self):
+        raise TypeError(f"a condition of a claim is no yes or no before its results are looked up: {self} (a chain a < b < c makes two)")
+
+    def parts(self) -> list[Measured]:
+        return [part for part in (self.left, self.right) if part.run is not None]
+
+    def holds(self, find) -> bool | None:
+        """None where a number is missing."""
+        a, b = self.left.value(find), self.right.value(find)
+        if a is None or b is None:
+            return None
+        return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b, "within": abs(a - b) <= self.share * abs(b)}[self.sign]
+
+    def __str__(self) -> str:
+        return f"{self.left} {f'within {100 * self.share:g} % of' if self.sign == 'within' else self.sign} {self.right}"
+
+
+def within(left: Measured, share: float, right) -> Condition:
+    return Condition(left, "within", measured(right), share)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """name: short, unique in its experiment. source: who says so, and where (empty: nobody but us). published: the numbers there."""
+
+    name: str
+    statement: str
+    holds: tuple[Condition, ...] = field(default=())
+    source: str = ""
+    published: str = ""
+
+    def __post_init__(self):
+        if not self.holds or not all(isinstance(condition, Condition) for condition in self.holds):
+            raise ValueError(f"claim {self.name!r} needs conditions: comparisons of `of(run, metric, slice)`, in a tuple")
+
+    def runs(self) -> list[str]:
+        """The runs that it needs, in the order in which it names them."""
+        return list(dict.fromkeys(part.run for condition in self.holds for part in condition.parts()))
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One condition, looked up: what both sides came to, whether it holds, in how many of how many seeds."""
+
+    condition: Condition
+    left: float | None
+    right: float | None
+    holds: bool | None
+    agreeing: int
+    seeds: int
+
+    def __str__(self) -> str:
+        if self.holds is None:
+            return f"{self.condition}: not run"
+        sign = self.condition.sign if self.condition.sign != "within" else "to"
+        seeds = f", {self.agreeing} of {self.seeds} seeds" if self.seeds > 1 else ""
+        return f"{self.condition}: {self.left:.3f} {sign} {self.right:.3f}, {'yes' if self.holds else 'no'}{seeds}"
+
+
+def judge(claim: Claim, lines: list[dict]) -> tuple[str, list[Finding]]:
+    """(verdict, a finding for each condition) of a claim, by results lines of one experiment at one size."""
+    medians, by_seed = {}, {}
+    for metric in {part.metric for condition in claim.holds for part in condition.parts()}:
+        some = [line for line in lines if metric in line["metrics"]]
+        found = summary(some, metric) if some else {}
+        medians[metric] = {run: {name: point.median for name, point in points.items()} for run, points in found.items()}
+    for line in lines:
+        by_seed.setdefault(line["seed"], {})[line["run"]] = line["metrics"]
+
+    def median(run, metric, name):
+        return medians[metric].get(run, {}).get(name)
+
+    def of_seed(seed):
+        return lambda run, metric, name: _finite(by_seed[seed].get(run, {}).get(metric, {}).get(name))
+    findings = []
+    for condition in claim.holds:
+        answers = [answer for seed in sorted(by_seed) if (answer := condition.holds(of_seed(seed))) is not None]
+        sides = condition.left.value(median), condition.right.value(median)
+        findings.append(Finding(condition, *sides, condition.holds(median), sum(answers), len(answers)))
+    return verdict([finding.holds for finding in findings]), findings
+
+
+def verdict(holds: list[bool | None]) -> str:
+    return "not run" if None in holds else "reproduced" if all(holds) else "partly" if any(holds) else "not"
+
+
+def _finite(value) -> float | None:
+    return value if value is not None and np.isfinite(value) else None
+
+
+def markdown(claims, lines: list[dict]) -> str:
+    """A list for a page: every claim with its verdict, and under it what was found."""
+    parts = []
+    for claim in claims:
+        said, findings = judge(claim, lines)
+        source = f" ({claim.source}{f': {claim.published}' if claim.published else ''})" if claim.source else ""
+        parts.append("\n".join([f"- **{said}**: {claim.statement}{source}", *(f"  - {finding}" for finding in findings)]))
+    return "\n".join(parts)
