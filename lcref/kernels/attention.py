@@ -1,23 +1,36 @@
 """The only door to attention: one call, several implementations with the same values.
 
-    dot_product_attention(q, k, v, mask=causal())                                    picks by size
+    dot_product_attention(q, k, v, mask=causal())                                    picks by device, capability and size
     dot_product_attention(q, k, v, mask=causal(), implementation="chunked")          exactly this one, or an error that says why not
 
-dense     the T x S matrix at once: fastest while it is small (decoding, short sequences)
-chunked   tiles and an online softmax: O(T + S) memory, skips what the mask hides
+dense        the T x S matrix at once: fastest while it is small (decoding, short sequences)
+chunked      tiles and an online softmax: O(T + S) memory, skips what the mask hides
+pallas_tpu   the same as a TPU kernel (lcref/kernels/flash_tpu.py)
+cudnn        NVIDIA's kernel through jax.nn: bfloat16 or float16, causal and window masks without a matrix, no log-sum-exp
 """
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcref.kernels import flash_tpu
 from lcref.ops import masks
 from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, check
 from lcref.ops.bias.alibi import bias as alibi_bias
-from lcref.ops.weights import softmax
+from lcref.ops.weights import Softmax, softmax
 
 SMALL = 2**14                                              # T * S up to which one product beats a loop over tiles
 
 
-def dense(q, k, v, *, return_lse=False, **kwargs):
+def with_slopes(slopes, bias):
+    """ALiBi's slopes and a bias function as one bias function."""
+    if slopes is None:
+        return bias
+    linear = lambda q_pos, k_pos: alibi_bias(q_pos, k_pos, slopes)
+    return linear if bias is None else lambda q_pos, k_pos: linear(q_pos, k_pos) + bias(q_pos, k_pos)
+
+
+def dense(q, k, v, *, return_lse=False, slopes=None, bias=None, **kwargs):
+    kwargs["bias"] = with_slopes(slopes, bias)
     out = attend(q, k, v, **kwargs)
     if not return_lse:
         return out
@@ -25,13 +38,58 @@ def dense(q, k, v, *, return_lse=False, **kwargs):
     return out, weights.lse(*attention_scores(q, k, **kwargs))
 
 
-def chunked(q, k, v, *, return_lse=False, **kwargs):
+def chunked(q, k, v, *, return_lse=False, slopes=None, bias=None, **kwargs):
     block = 128 if k.shape[1] <= 1024 else 512             # small tiles skip more of a short causal square, large ones loop less
-    out, lse = attend_chunked_lse(q, k, v, block_q=block, block_k=block, **kwargs)
+    out, lse = attend_chunked_lse(q, k, v, bias=with_slopes(slopes, bias), block_q=block, block_k=block, **kwargs)
     return (out, lse) if return_lse else out
 
 
-IMPLEMENTATIONS = {"dense": dense, "chunked": chunked}
+def pallas_tpu(q, k, v, *, return_lse=False, mask=None, slopes=None, scale=None, soft_cap=None, **kwargs):
+    out, lse = flash_tpu.flash_attention(q, k, v, mask=mask, slopes=slopes, scale=scale, soft_cap=soft_cap)
+    return (out, lse) if return_lse else out
+
+
+def cudnn(q, k, v, *, mask=None, scale=None, **kwargs):
+    n = causal_window(mask)
+    window = {} if n is None else dict(local_window_size=(n - 1, 0))
+    return jax.nn.dot_product_attention(q, k, v, scale=scale, is_causal=mask is not None, implementation="cudnn", **window)
+
+
+def causal_window(mask):
+    """n where the mask is causal() & window(n), in either order."""
+    if isinstance(mask, masks.And):
+        for one, other in ((mask.left, mask.right), (mask.right, mask.left)):
+            if isinstance(one, masks.Causal) and isinstance(other, masks.Window):
+                return other.n
+    return None
+
+
+def anything(**call):
+    return None
+
+
+def on_tpu(q, **call):
+    if jax.default_backend() != "tpu":
+        return f"it runs on TPU, and this is {jax.default_backend()}"
+    return flash_tpu.why_not(q, **call)
+
+
+def on_gpu(q, *, bias, slopes, soft_cap, weights, return_lse, mask, q_pos, k_pos, **call):
+    if jax.default_backend() != "gpu":
+        return f"it runs on NVIDIA's GPUs, and this is {jax.default_backend()}"
+    if bias is not None or slopes is not None or soft_cap is not None or type(weights) is not Softmax or return_lse:
+        return "it does plain softmax: no bias, slopes, soft cap or log-sum-exp"
+    if q.dtype not in (jnp.bfloat16, jnp.float16):
+        return f"it computes in bfloat16 or float16, not {q.dtype}"
+    if q_pos is not None or k_pos is not None:
+        return "queries and keys stand at slots 0, 1, 2, ... in it"
+    if not (mask is None or isinstance(mask, masks.Causal) or causal_window(mask)):
+        return "its masks are none, causal(), and causal() & window(n): a row that sees nothing would not come out as 0"
+    return None
+
+
+IMPLEMENTATIONS = {"dense": dense, "chunked": chunked, "pallas_tpu": pallas_tpu, "cudnn": cudnn}
+WHY_NOT = {"dense": anything, "chunked": anything, "pallas_tpu": on_tpu, "cudnn": on_gpu}      # what of a call each cannot do, in words
 
 
 def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=None, soft_cap=None, segments=None, weights=softmax,
@@ -39,7 +97,7 @@ def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=N
     """q [B,T,H,K], k [B,S,G,K], v [B,S,G,V] -> [B,T,H,V], and the rows' log-sum-exp [B,H,T] with return_lse.
 
     Arguments as in lcref.ops.attention; `slopes` [H] adds ALiBi, `segments` (ids [B,T], or a pair of ids for q and k) adds the packed
-    documents' mask. Raises KeyError on an unknown implementation, ValueError on shapes that do not fit.
+    documents' mask. Raises KeyError on an unknown implementation, ValueError on shapes that do not fit and for what a named one cannot do.
     """
     check(q, k, v)
     if implementation is not None and implementation not in IMPLEMENTATIONS:
@@ -52,13 +110,20 @@ def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=N
         same = masks.segments(*segments)
         mask = same if mask is None else mask & same
     if slopes is not None:
-        slopes, given = jnp.asarray(slopes), bias
+        slopes = jnp.asarray(slopes)
         if slopes.shape != q.shape[2:3]:
             raise ValueError(f"slopes takes one number per query head, {q.shape[2]} in all; got shape {slopes.shape}")
-        linear = lambda q_pos, k_pos: alibi_bias(q_pos, k_pos, slopes)
-        if given is not None and not callable(given):
+        if bias is not None and not callable(bias):
             raise ValueError("slopes and a bias array cannot be combined; add the slopes to the array or pass the bias as a function")
-        bias = linear if given is None else lambda q_pos, k_pos: linear(q_pos, k_pos) + given(q_pos, k_pos)
-    name = implementation or ("dense" if q.shape[1] * k.shape[1] <= SMALL else "chunked")
-    return IMPLEMENTATIONS[name](q, k, v, mask=mask, bias=bias, scale=scale, soft_cap=soft_cap, weights=weights, q_pos=q_pos, k_pos=k_pos,
-                                 return_lse=return_lse)
+    call = dict(mask=mask, bias=bias, slopes=slopes, scale=scale, soft_cap=soft_cap, weights=weights, q_pos=q_pos, k_pos=k_pos, return_lse=return_lse)
+    name = implementation or pick(q, k, call)
+    if reason := WHY_NOT[name](q=q, **call):
+        raise ValueError(f"attention by {name} cannot do this: {reason}")
+    return IMPLEMENTATIONS[name](q, k, v, **call)
+
+
+def pick(q, k, call):
+    """Small: dense. Else the device's kernel where it can, and tiles where not."""
+    if q.shape[1] * k.shape[1] <= SMALL:
+        return "dense"
+    return next(name for name in ("pallas_tpu", "cudnn", "chunked") if WHY_NOT[name](q=q, **call) is None)

@@ -41,10 +41,14 @@ def pairs(q_pos, k_pos):
 
 
 class Mask:
-    """Base of the algebra. A new mask needs `__call__` and `tile`."""
+    """Base of the algebra. A new mask needs `visible` and `tile`."""
 
     def __call__(self, q_pos, k_pos):
-        raise TypeError(f"{type(self).__name__} must define __call__")
+        return self.visible(*pairs(q_pos, k_pos))
+
+    def visible(self, q, k):
+        """The answer for positions of any shapes that broadcast: what a kernel asks about its own tile."""
+        raise TypeError(f"{type(self).__name__} must define visible")
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):
         return "some"
@@ -67,8 +71,7 @@ def checked(mask):
 
 @mask_type
 class Causal(Mask):
-    def __call__(self, q_pos, k_pos):
-        q, k = pairs(q_pos, k_pos)
+    def visible(self, q, k):
         return k <= q
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):
@@ -79,8 +82,7 @@ class Causal(Mask):
 class Window(Mask):
     n: int = static()
 
-    def __call__(self, q_pos, k_pos):
-        q, k = pairs(q_pos, k_pos)
+    def visible(self, q, k):
         return q - k < self.n
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):
@@ -91,8 +93,7 @@ class Window(Mask):
 class Sinks(Mask):
     n: int = static()
 
-    def __call__(self, q_pos, k_pos):
-        q, k = pairs(q_pos, k_pos)
+    def visible(self, q, k):
         return (k < self.n) | (q != q)                                   # the second half only broadcasts to [T, S]
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):
@@ -103,8 +104,7 @@ class Sinks(Mask):
 class Prefix(Mask):
     n: int = static()
 
-    def __call__(self, q_pos, k_pos):
-        q, k = pairs(q_pos, k_pos)
+    def visible(self, q, k):
         return (q < self.n) & (k < self.n)
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):
@@ -113,8 +113,7 @@ class Prefix(Mask):
 
 @mask_type
 class Everything(Mask):
-    def __call__(self, q_pos, k_pos):
-        q, k = pairs(q_pos, k_pos)
+    def visible(self, q, k):
         return (q == q) & (k == k)
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):
@@ -125,6 +124,9 @@ class Everything(Mask):
 class Segments(Mask):
     q_ids: jax.Array
     k_ids: jax.Array
+
+    def visible(self, q, k):
+        raise ValueError("segments look ids up by position, which a tile cannot: take them apart with `without_documents`")
 
     def __call__(self, q_pos, k_pos):
         look = lambda ids, pos: ids[pos] if ids.ndim == 1 else jax.vmap(lambda i, p: i[p], (0, 0 if pos.ndim == 2 else None))(ids, pos)
@@ -151,6 +153,9 @@ class And(Mask):
     def __call__(self, q_pos, k_pos):
         return operator.and_(*same_rank(self.left(q_pos, k_pos), self.right(q_pos, k_pos)))
 
+    def visible(self, q, k):
+        return self.left.visible(q, k) & self.right.visible(q, k)
+
     def tile(self, *bounds):
         answers = {self.left.tile(*bounds), self.right.tile(*bounds)}
         return "none" if "none" in answers else "some" if "some" in answers else "all"
@@ -164,6 +169,9 @@ class Or(Mask):
     def __call__(self, q_pos, k_pos):
         return operator.or_(*same_rank(self.left(q_pos, k_pos), self.right(q_pos, k_pos)))
 
+    def visible(self, q, k):
+        return self.left.visible(q, k) | self.right.visible(q, k)
+
     def tile(self, *bounds):
         answers = {self.left.tile(*bounds), self.right.tile(*bounds)}
         return "all" if "all" in answers else "some" if "some" in answers else "none"
@@ -176,8 +184,28 @@ class Not(Mask):
     def __call__(self, q_pos, k_pos):
         return ~self.mask(q_pos, k_pos)
 
+    def visible(self, q, k):
+        return ~self.mask.visible(q, k)
+
     def tile(self, *bounds):
         return {"none": "all", "all": "none", "some": "some"}[self.mask.tile(*bounds)]
+
+
+def without_documents(mask):
+    """(rest, segments) with mask = rest & segments: the part that asks positions alone, and the packed documents; each may be None.
+
+    ValueError where documents are not one factor of the mask: below | or ~, or twice.
+    """
+    if isinstance(mask, Segments):
+        return None, mask
+    if isinstance(mask, And):
+        (left, ids), (right, more) = without_documents(mask.left), without_documents(mask.right)
+        if ids is not None and more is not None:
+            raise ValueError("the mask names packed documents twice")
+        return (left if right is None else right if left is None else left & right), more if ids is None else ids
+    if any(isinstance(leaf, Segments) for leaf in jax.tree.leaves(mask, is_leaf=lambda node: isinstance(node, Segments))):
+        raise ValueError("packed documents must be one factor of the mask, as in causal() & segments(...), and not stand below | or ~")
+    return mask, None
 
 
 def same_rank(a, b):

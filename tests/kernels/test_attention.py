@@ -6,11 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lcref.kernels.attention import IMPLEMENTATIONS, SMALL, dot_product_attention
+from lcref.kernels.attention import IMPLEMENTATIONS, SMALL, WHY_NOT, dot_product_attention, pick
 from lcref.ops import masks
 from lcref.ops.attention import attend
 from lcref.ops.bias import alibi
-from lcref.ops.weights import WEIGHTS, LogN, Tempered
+from lcref.ops.weights import WEIGHTS, LogN, Tempered, softmax
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
@@ -42,6 +42,40 @@ CASES = {
     "segments": dict(mask=masks.causal(), segments=IDS),
     "slots": dict(mask=masks.causal(), q_pos=np.arange(40) + 3, k_pos=np.arange(40)[::-1].copy(), slopes=jnp.asarray(alibi.slopes(H))),
 }
+
+
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="what a CPU cannot do")
+@pytest.mark.parametrize("name, reason", [("pallas_tpu", "it runs on TPU, and this is cpu"), ("cudnn", "it runs on NVIDIA's GPUs, and this is cpu")])
+def test_a_named_implementation_says_why_not(name, reason):
+    with pytest.raises(ValueError, match=f"attention by {name} cannot do this: {reason}"):
+        dot_product_attention(**inputs(), implementation=name)
+
+
+PLAIN = dict(mask=masks.causal(), bias=None, slopes=None, scale=None, soft_cap=None, weights=softmax, q_pos=None, k_pos=None, return_lse=False)
+
+
+@pytest.mark.parametrize("name, device, change, reason", [
+    ("pallas_tpu", "tpu", dict(), None),
+    ("pallas_tpu", "tpu", dict(mask=masks.causal() & masks.segments(IDS, IDS), slopes=jnp.ones(H), soft_cap=2.0, return_lse=True), None),
+    ("pallas_tpu", "tpu", dict(bias=lambda q, k: q), "takes no bias"),
+    ("pallas_tpu", "tpu", dict(weights=LogN(8.0)), "softmax, not LogN"),
+    ("pallas_tpu", "tpu", dict(q_pos=np.arange(40) + 1), "slots 0, 1, 2"),
+    ("pallas_tpu", "tpu", dict(mask=masks.causal() | masks.segments(IDS, IDS)), "one factor of the mask"),
+    ("cudnn", "gpu", dict(), "bfloat16 or float16, not float32"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16), None),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.window(5) & masks.causal()), None),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=None), None),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.window(5)), "a row that sees nothing"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, return_lse=True), "no bias, slopes, soft cap or log-sum-exp"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, k_pos=np.arange(40)), "slots 0, 1, 2")])
+def test_what_each_implementation_takes(name, device, change, reason, monkeypatch):
+    """And that where the device's kernel cannot, tiles do it."""
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    call = PLAIN | change
+    q = jnp.zeros((B, 400, H, K), call.pop("dtype", jnp.float32))
+    found = WHY_NOT[name](q=q, **call)
+    assert found is None if reason is None else reason in found
+    assert pick(q, q, call) == (name if reason is None else "chunked") and pick(q[:, :40], q[:, :40], call) == "dense"
 
 
 def test_at_least_these_exist():

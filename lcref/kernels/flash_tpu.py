@@ -1,0 +1,327 @@
+"""FlashAttention as a Pallas kernel for TPU, forward and backward: no T x S matrix ever leaves the core. arXiv 2205.14135, 2307.08691.
+
+Three kernels, each a grid of tiles: forward over (batch, query head, query tile, key tile), dq over the same, dk and dv over (batch, key
+head, key tile, query head of the group, query tile). The last axes run in order and carry their sums in scratch memory.
+
+Tiles are transposed: scores stand as s^T [bk, bq], keys down and queries across. A row's maximum, sum and log-sum-exp are then [1, bq], one
+lane a query, and are stored as 4 bytes a row; every product contracts what is contiguous.
+
+Which tiles there are is decided before the kernel runs, by the mask's own `tile` answers: a table gives, for each query tile, the numbers of
+the key tiles that it reads and whether they need the element mask (PARTIAL) or not (FULL). The table is prefetched into scalar memory; a
+shorter row repeats its last number with DEAD, which computes nothing and fetches nothing, since a block that is the same as before is not
+copied again. So a window, sinks or any block-sparse mask costs what its live tiles cost.
+
+Not here, and refused by name: bias arrays and functions other than ALiBi's slopes, weights other than softmax, positions that are not
+0 .. T-1, queries at other slots than keys begin at.
+"""
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.experimental import pallas as pl
+from jax.experimental.pallas import tpu as pltpu
+
+from lcref.ops.masks import without_documents
+from lcref.ops.tiles import live_tiles, pad, round_up
+from lcref.ops.weights import Softmax, softmax
+
+DEAD, PARTIAL, FULL = 0, 1, 2
+LOW = -0.7 * float(np.finfo(np.float32).max)                   # a score that is hidden; finite, so that LOW - LOW is 0 and not NaN
+
+
+class Plan(NamedTuple):
+    """What is known before the kernels run, the same for all three."""
+    mask: Any                                                  # asks positions alone; None for everything
+    bq: int
+    bk: int
+    keys: int                                                  # S, before padding to whole tiles
+    scale: float
+    soft_cap: float | None
+    documents: bool
+    slopes: bool
+    interpret: Any
+
+
+def why_not(q, *, bias=None, weights=softmax, q_pos=None, k_pos=None, mask=None, **rest):
+    """What of a call to attention this kernel cannot do, in words; None where it can all."""
+    if bias is not None:
+        return "it takes no bias; ALiBi goes by slopes"
+    if type(weights) is not Softmax:
+        return f"its weights are softmax, not {type(weights).__name__}"
+    if any(pos is not None and not (isinstance(pos, np.ndarray) and np.array_equal(pos, np.arange(len(pos)))) for pos in (q_pos, k_pos)):
+        return "queries and keys stand at slots 0, 1, 2, ... in it"
+    if q.dtype not in (jnp.float32, jnp.bfloat16):
+        return f"it computes in float32 or bfloat16, not {q.dtype}"
+    try:
+        without_documents(mask)
+    except ValueError as error:
+        return str(error)
+    return None
+
+
+def flash_attention(q, k, v, *, mask=None, slopes=None, scale=None, soft_cap=None, block_q=512, block_k=512, interpret=False):
+    """q [B,T,H,K], k [B,S,G,K], v [B,S,G,V] -> (output [B,T,H,V], log-sum-exp float32 [B,H,T]); gradients of q, k, v and slopes [H].
+
+    A query that sees no key gets 0 and -inf. interpret=True runs the kernels on any machine, slowly. Raises ValueError where packed documents
+    are not one factor of the mask. Memory: O(T + S). Work: 4 B H K bq bk a live tile forward, 14 / 4 of it backward.
+    """
+    (B, T, H, K), (S, G) = q.shape, k.shape[1:3]
+    rest, documents = without_documents(mask)
+    bq, bk = min(block_q, round_up(T, 128)), min(block_k, round_up(S, 128))
+    plan = Plan(rest, bq, bk, S, K**-0.5 if scale is None else float(scale), soft_cap, documents is not None, slopes is not None, interpret)
+    full, part = live_tiles(mask, np.arange(T), np.arange(S), bq, bk)
+    by_query, by_key = table(full, part, len(full), -(-S // bk))
+    heads_first = lambda x, n: pad(jnp.swapaxes(x, 1, 2), 2, n)
+    ids = None
+    if documents is not None:
+        row = lambda ids, n: pad(jnp.broadcast_to(jnp.atleast_2d(jnp.asarray(ids, jnp.int32)), (B, np.shape(ids)[-1])), 1, n)
+        ids = row(documents.q_ids, len(full) * bq)[:, None, :], row(documents.k_ids, -(-S // bk) * bk)[:, :, None]
+    scaled = None if slopes is None else jnp.asarray(slopes, jnp.float32)
+    out, lse = flash(plan, heads_first(q, len(full) * bq), heads_first(k, -(-S // bk) * bk), heads_first(v, -(-S // bk) * bk), scaled, ids,
+                     by_query, by_key)
+    return jnp.swapaxes(out[:, :, :T], 1, 2), lse[:, :, 0, :T]
+
+
+def table(full, part, rows, columns):
+    """((numbers, kinds) [rows, widest] of the key tiles of each query tile, the same of the query tiles of each key tile), int32."""
+    kinds = np.zeros((rows, columns), np.int32)
+    for i in range(rows):
+        kinds[i, list(full[i])], kinds[i, list(part[i])] = FULL, PARTIAL
+
+    def lists(kinds):
+        live = [np.flatnonzero(row) for row in kinds]
+        widest = max(1, *map(len, live))
+        numbers, which = np.zeros((len(kinds), widest), np.int32), np.full((len(kinds), widest), DEAD, np.int32)
+        for i, found in enumerate(live):
+            numbers[i, :len(found)], numbers[i, len(found):] = found, found[-1] if len(found) else 0
+            which[i, :len(found)] = kinds[i, found]
+        return numbers, which
+    return lists(kinds), lists(kinds.T)
+
+
+# ------------------------------------------------------------------------------------------------------------------ in a tile
+
+def dot(a, b, contract_a, contract_b):
+    """Float32 product of two tiles; float32 operands are not rounded to bfloat16 on the way."""
+    precision = lax.Precision.HIGHEST if a.dtype == jnp.float32 else None
+    return lax.dot_general(a, b, (((contract_a,), (contract_b,)), ((), ())), precision=precision, preferred_element_type=jnp.float32)
+
+
+def scores(plan, q, k, slope, i, j):
+    """(s^T [bk,bq] before the mask, tanh of the cap or None, |q - k| or None) of query tile i and key tile j"""
+    s, t, distance = dot(k, q, 1, 1) * plan.scale, None, None
+    if plan.soft_cap is not None:
+        t = jnp.tanh(s / plan.soft_cap)
+        s = plan.soft_cap * t
+    if plan.slopes:
+        q_pos, k_pos = positions(plan, i, j)
+        distance = jnp.abs(q_pos - k_pos).astype(jnp.float32)
+        s = s - slope * distance
+    return s, t, distance
+
+
+def positions(plan, i, j):
+    shape = (plan.bk, plan.bq)
+    return i * plan.bq + lax.broadcasted_iota(jnp.int32, shape, 1), j * plan.bk + lax.broadcasted_iota(jnp.int32, shape, 0)
+
+
+def visible(plan, i, j, q_ids, k_ids):
+    """bool [bk,bq]. q_ids [1,bq], k_ids [bk,1], or None."""
+    q_pos, k_pos = positions(plan, i, j)
+    seen = k_pos < plan.keys
+    if plan.mask is not None:
+        seen = seen & plan.mask.visible(q_pos, k_pos)
+    if plan.documents:
+        seen = seen & (q_ids == k_ids) & (q_ids > 0)
+    return seen
+
+
+def each_kind(kind, visit):
+    """visit(masked) for a live tile."""
+    pl.when(kind == PARTIAL)(partial(visit, True))
+    pl.when(kind == FULL)(partial(visit, False))
+
+
+class Refs:
+    """A kernel's refs by name, in order; what this plan does without is None."""
+
+    def __init__(self, plan, refs, names):
+        absent, refs = set(), iter(refs)
+        absent |= set() if plan.documents else {"q_ids", "k_ids"}
+        absent |= set() if plan.slopes else {"slopes", "d_slopes", "slopes_sum"}
+        for name in names.split():
+            setattr(self, name, None if name in absent else next(refs))
+
+    def tile(self, plan, head, i, j):
+        """`scores` and `visible` of one tile."""
+        slope = None if self.slopes is None else self.slopes[head]
+        seen = lambda: visible(plan, i, j, *((None, None) if self.q_ids is None else (self.q_ids[...], self.k_ids[...])))
+        return scores(plan, self.q[...], self.k[...], slope, i, j), seen
+
+
+def forward_kernel(plan, numbers, kinds, *refs):
+    r = Refs(plan, refs, "slopes q k v q_ids k_ids out lse m l acc")
+    head, i, n = (pl.program_id(axis) for axis in (1, 2, 3))
+    j = numbers[i, n]
+
+    @pl.when(n == 0)
+    def start():
+        r.m[...], r.l[...], r.acc[...] = jnp.full_like(r.m, LOW), jnp.zeros_like(r.l), jnp.zeros_like(r.acc)
+
+    def visit(masked):
+        (s, _, _), seen = r.tile(plan, head, i, j)
+        if masked:
+            seen = seen()
+            s = jnp.where(seen, s, LOW)
+        m = jnp.maximum(r.m[...], s.max(0, keepdims=True))
+        p, shrink = jnp.exp(s - m), jnp.exp(r.m[...] - m)
+        if masked:                                             # where nothing was seen yet m is LOW too, and p would be 1
+            p = jnp.where(seen, p, 0.0)
+        r.m[...], r.l[...] = m, shrink * r.l[...] + p.sum(0, keepdims=True)
+        r.acc[...] = shrink * r.acc[...] + dot(r.v[...], p.astype(r.v.dtype), 0, 0)
+    each_kind(kinds[i, n], visit)
+
+    @pl.when(n == pl.num_programs(3) - 1)
+    def finish():
+        l = jnp.where(r.l[...] == 0, 1.0, r.l[...])
+        r.out[...] = (r.acc[...] * (1 / l)).T.astype(r.out.dtype)
+        r.lse[...] = jnp.where(r.l[...] == 0, -jnp.inf, r.m[...] + jnp.log(l))
+
+
+def gradient(plan, r, head, i, j, masked):
+    """(p, ds of the raw product, ds of what the slopes were taken from, |q - k|), all [bk,bq]"""
+    (s, t, distance), seen = r.tile(plan, head, i, j)
+    p = jnp.exp(s - r.lse[...])
+    if masked:
+        p = jnp.where(seen(), p, 0.0)
+    ds = p * (dot(r.v[...], r.d_out[...], 1, 1) - r.delta[...])
+    return p, ds if t is None else ds * (1 - t * t), ds, distance
+
+
+def dq_kernel(plan, numbers, kinds, *refs):
+    r = Refs(plan, refs, "slopes q k v q_ids k_ids d_out lse delta dq d_slopes acc slopes_sum")
+    head, i, n = (pl.program_id(axis) for axis in (1, 2, 3))
+    j = numbers[i, n]
+
+    @pl.when(n == 0)
+    def start():
+        r.acc[...] = jnp.zeros_like(r.acc)
+        if plan.slopes:
+            r.slopes_sum[...] = jnp.zeros_like(r.slopes_sum)
+
+    def visit(masked):
+        _, raw, ds, distance = gradient(plan, r, head, i, j, masked)
+        r.acc[...] += dot(raw.astype(r.k.dtype), r.k[...], 0, 0)
+        if plan.slopes:
+            r.slopes_sum[...] -= (ds * distance).sum(0, keepdims=True)
+    each_kind(kinds[i, n], visit)
+
+    @pl.when(n == pl.num_programs(3) - 1)
+    def finish():
+        r.dq[...] = (r.acc[...] * plan.scale).astype(r.dq.dtype)
+        if plan.slopes:
+            r.d_slopes[...] = r.slopes_sum[...]
+
+
+def dkv_kernel(plan, numbers, kinds, *refs):
+    r = Refs(plan, refs, "slopes q k v q_ids k_ids d_out lse delta dk dv dk_sum dv_sum")
+    group, j, member, n = (pl.program_id(axis) for axis in (1, 2, 3, 4))
+    head, i = group * pl.num_programs(3) + member, numbers[j, n]
+
+    @pl.when((member == 0) & (n == 0))
+    def start():
+        r.dk_sum[...], r.dv_sum[...] = jnp.zeros_like(r.dk_sum), jnp.zeros_like(r.dv_sum)
+
+    def visit(masked):
+        p, raw, _, _ = gradient(plan, r, head, i, j, masked)
+        r.dv_sum[...] += dot(p.astype(r.d_out.dtype), r.d_out[...], 1, 0)
+        r.dk_sum[...] += dot(raw.astype(r.q.dtype), r.q[...], 1, 0)
+    each_kind(kinds[j, n], visit)
+
+    @pl.when((member == pl.num_programs(3) - 1) & (n == pl.num_programs(4) - 1))
+    def finish():
+        r.dk[...], r.dv[...] = (r.dk_sum[...] * plan.scale).astype(r.dk.dtype), r.dv_sum[...].astype(r.dv.dtype)
+
+
+# ----------------------------------------------------------------------------------------------------------------- the calls
+
+def call(plan, kernel, grid, parallel, tables, inputs, outputs, scratch):
+    """inputs, outputs: {name: (array or its shape, block, index map)}, in the kernel's order; absent ones left out."""
+    def spec(block, index):
+        return pl.BlockSpec(memory_space=pltpu.SMEM) if block is None else pl.BlockSpec(block, index)
+    return pl.pallas_call(
+        partial(kernel, plan),
+        grid_spec=pltpu.PrefetchScalarGridSpec(
+            num_scalar_prefetch=2, grid=grid, in_specs=[spec(block, index) for _, block, index in inputs],
+            out_specs=[spec(block, index) for _, block, index in outputs], scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch]),
+        out_shape=[shape for shape, _, _ in outputs],
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * parallel + ("arbitrary",) * (len(grid) - parallel)),
+        interpret=plan.interpret,
+    )(*tables, *[array for array, _, _ in inputs])
+
+
+def blocks(plan, q, k, v, slopes, ids, where):
+    """(what q and k look like by query tile, [input triples every kernel begins with]). where: grid and table -> (b, head, key head, i, j)."""
+    bq, bk = plan.bq, plan.bk
+    at = lambda pick: lambda *grid: pick(*where(*grid))
+    by_query = lambda width: ((None, None, bq, width), at(lambda b, h, g, i, j: (b, h, i, 0)))
+    by_key = lambda width: ((None, None, bk, width), at(lambda b, h, g, i, j: (b, g, j, 0)))
+    lanes = ((None, None, 1, bq), at(lambda b, h, g, i, j: (b, h, 0, i)))
+    inputs = [(q, *by_query(q.shape[3])), (k, *by_key(k.shape[3])), (v, *by_key(v.shape[3]))]
+    if slopes is not None:
+        inputs.insert(0, (slopes, None, None))
+    if ids is not None:
+        inputs += [(ids[0], (None, 1, bq), at(lambda b, h, g, i, j: (b, 0, i))), (ids[1], (None, bk, 1), at(lambda b, h, g, i, j: (b, j, 0)))]
+    return by_query, by_key, lanes, inputs
+
+
+def over_query_tiles(R):
+    """Where a grid (batch, head, query tile, n) with its table stands; lax.div because // asks which device this is."""
+    return lambda b, h, i, n, numbers, kinds: (b, h, lax.div(h, R), i, numbers[i, n])
+
+
+def over_key_tiles(R):
+    return lambda b, g, j, r, n, numbers, kinds: (b, g * R + r, g, numbers[j, n], j)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def flash(plan, q, k, v, slopes, ids, by_query, by_key):
+    """Heads first and whole tiles: q [B,H,T,K], k [B,G,S,K], v [B,G,S,V] -> (out [B,H,T,V], lse [B,H,1,T])"""
+    (B, H, T, K), V = q.shape, v.shape[3]
+    rows, _, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_query_tiles(H // k.shape[1]))
+    outputs = [(jax.ShapeDtypeStruct((B, H, T, V), q.dtype), *rows(V)), (jax.ShapeDtypeStruct((B, H, 1, T), jnp.float32), *lanes)]
+    grid = (B, H, *by_query[0].shape)
+    return call(plan, forward_kernel, grid, 3, by_query, inputs, outputs, [(1, plan.bq), (1, plan.bq), (V, plan.bq)])
+
+
+def flash_forward(plan, q, k, v, slopes, ids, by_query, by_key):
+    out, lse = flash(plan, q, k, v, slopes, ids, by_query, by_key)
+    return (out, lse), (q, k, v, slopes, ids, by_query, by_key, out, lse)
+
+
+def flash_backward(plan, saved, cotangents):
+    """delta = rowsum(do o) - dlse is all that the log-sum-exp's own gradient needs."""
+    q, k, v, slopes, ids, by_query, by_key, out, lse = saved
+    d_out, d_lse = cotangents
+    (B, H, T, K), (G, S, V) = q.shape, v.shape[1:]
+    delta = (d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1)[:, :, None] - jnp.where(jnp.isneginf(lse), 0.0, d_lse)
+    lse = jnp.where(jnp.isneginf(lse), jnp.inf, lse)           # a query that sees nothing: exp(s - inf) = 0
+    rows, _, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_query_tiles(H // G))
+    inputs += [(d_out, *rows(V)), (lse, *lanes), (delta, *lanes)]
+    outputs, scratch = [(jax.ShapeDtypeStruct(q.shape, q.dtype), *rows(K))], [(plan.bq, K)]
+    if plan.slopes:
+        outputs, scratch = outputs + [(jax.ShapeDtypeStruct((B, H, 1, T), jnp.float32), *lanes)], scratch + [(1, plan.bq)]
+    dq, *d_slopes = call(plan, dq_kernel, (B, H, *by_query[0].shape), 3, by_query, inputs, outputs, scratch)
+
+    rows, columns, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_key_tiles(H // G))
+    inputs += [(d_out, *rows(V)), (lse, *lanes), (delta, *lanes)]
+    outputs = [(jax.ShapeDtypeStruct(k.shape, k.dtype), *columns(K)), (jax.ShapeDtypeStruct(v.shape, v.dtype), *columns(V))]
+    grid = (B, G, by_key[0].shape[0], H // G, by_key[0].shape[1])
+    dk, dv = call(plan, dkv_kernel, grid, 3, by_key, inputs, outputs, [(plan.bk, K), (plan.bk, V)])
+    return dq, dk, dv, d_slopes[0].sum((0, 2, 3)) if plan.slopes else None, None, None, None
+
+
+flash.defvjp(flash_forward, flash_backward)

@@ -1,0 +1,49 @@
+"""The TPU kernels through the vendor's own compiler, without a TPU: layouts, memory and types are what it checks; numbers are not."""
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = [pytest.mark.tpu_aot, pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install libtpu")]
+SCRIPT = '''
+import sys
+import jax, jax.numpy as jnp, numpy as np
+from jax.experimental import topologies
+from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
+from lcref.kernels.flash_tpu import flash_attention
+from lcref.ops import masks
+
+topology = topologies.get_topology_desc(sys.argv[1], platform="tpu")
+mesh = Mesh(np.array(topology.devices[:1]), ("x",))
+sharding = NamedSharding(mesh, PartitionSpec())
+shape = lambda *s, dtype=jnp.float32: jax.ShapeDtypeStruct(s, dtype, sharding=sharding)
+
+def compile(dtype, K, mask=masks.causal(), soft_cap=None, slopes=False, ids=False, T=2048):
+    def f(q, k, v, slopes, ids):
+        packed = mask if ids is None else mask & masks.segments(ids, ids)
+        loss = lambda q, k, v, slopes: sum(jnp.where(jnp.isneginf(x), 0, x).astype(jnp.float32).sum()
+                                           for x in flash_attention(q, k, v, mask=packed, soft_cap=soft_cap, slopes=slopes))
+        return jax.value_and_grad(loss, (0, 1, 2))(q, k, v, slopes)
+    q, k = shape(1, T, 8, K, dtype=dtype), shape(1, T, 2, K, dtype=dtype)
+    with use_abstract_mesh(mesh.abstract_mesh):
+        made = jax.jit(f).trace(q, k, k, shape(8) if slopes else None, shape(1, T, dtype=jnp.int32) if ids else None).lower(
+            lowering_platforms=("tpu",)).compile()
+    temp = made.memory_analysis().temp_size_in_bytes
+    assert temp < 8 * T * T * 4 / 2, f"{temp} bytes: a T x S matrix?"
+    print(dtype.__name__, K, soft_cap, slopes, ids, temp, flush=True)
+
+compile(jnp.bfloat16, 128)
+compile(jnp.float32, 64, masks.causal() & (masks.window(300) | masks.sinks(4)), soft_cap=5.0, slopes=True, ids=True)
+if sys.argv[1].startswith("v5e"):
+    compile(jnp.bfloat16, 80)
+    compile(jnp.float32, 32)
+'''
+
+
+@pytest.mark.parametrize("chip", ["v4:2x2x1", "v5e:2x2", "v5p:2x2x1", "v6e:2x2"])
+def test_the_kernels_compile_for(chip):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+    done = subprocess.run([sys.executable, "-c", SCRIPT, chip], capture_output=True, text=True, env=environment, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
