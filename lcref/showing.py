@@ -1,4 +1,4 @@
-"""What the command line shows of results lines: tables in the terminal, pictures beside the results file."""
+"""What the command line shows of results lines: tables in the terminal, pictures and a page beside the results file."""
 
 import sys
 from pathlib import Path
@@ -30,12 +30,40 @@ def pictures(experiment, path: Path) -> list[Path]:
     known = known and known.with_name(path.name)
     apart = known and known.is_file() and known.resolve() != path.resolve()
     reference = lines_of(experiment, known) if apart else ()
-    return [plotting.curves(lines, figures[i : i + PANELS], path.with_name(f"{path.stem}{f'-{i // PANELS + 1}' if i else ''}.png"), reference)
-            for i in range(0, len(figures), PANELS)]
+    return [plotting.curves(lines, figures[PANELS * i : PANELS * (i + 1)], name, reference) for i, name in enumerate(picture_paths(figures, path))]
+
+
+def picture_paths(figures, path: Path) -> list[Path]:
+    return [path.with_name(f"{path.stem}{f'-{i + 1}' if i else ''}.png") for i in range(-(-len(figures) // PANELS))]
+
+
+def page(experiment, lines: list[dict], path: Path) -> str:
+    """All that the lines of a results file say, in Markdown: question, verdicts, every figure and table, and where the numbers are from."""
+    from lcref import claims, report
+
+    figures = report.with_lines(experiment.figures, lines)
+    drawn = picture_paths(figures, path)
+    parts = [f"# {experiment.name}, size {lines[0]['size']}", experiment.doc, origin(lines), "## Claims", claims.markdown(experiment.claims, lines),
+             "## Figures"]
+    for i, figure in enumerate(figures):
+        if i % PANELS == 0:
+            parts.append(f"![{'; '.join(each.title or each.metric for each in figures[i : i + PANELS])}]({drawn[i // PANELS].name})")
+        parts += [f"**{figure.title or figure.metric}**", report.markdown(lines, figure)]
+    return "\n\n".join(parts) + "\n"
+
+
+def origin(lines: list[dict]) -> str:
+    """What was run, and on what."""
+    def every(values) -> str:
+        return ", ".join(dict.fromkeys(map(str, values)))
+    used = [f"{name} {every(line['versions'].get(name, '-') for line in lines)}" for name in lines[0]["versions"]]
+    return (f"`lcref run {lines[0]['experiment']} --size {lines[0]['size']}`: {len({line['run'] for line in lines})} runs, seeds "
+            f"{every(sorted(line['seed'] for line in lines))}; {every(line['device'] for line in lines)}; {', '.join(used)}; commit "
+            f"{every(line['commit'] or 'unknown' for line in lines)}.")
 
 
 def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
-    """Table and figure of an experiment's results file."""
+    """Tables in the terminal; pictures, and a page with all of it, beside the results file."""
     from lcref import report
 
     path = path or results_file(experiment, size, out)
@@ -46,8 +74,9 @@ def draw(experiment, size: str, out: Path | None, console, path: Path | None = N
         console.print(f"\n{declared.title}", style="bold", highlight=False, markup=False)
         console.print(report.table(lines, declared, console.width), highlight=False, markup=False)
     console.print()
-    for drawn in pictures(experiment, path):
-        print(f"figure   {drawn}")
+    drawn, made = pictures(experiment, path), path.with_suffix(".md")
+    made.write_text(page(experiment, lines, path), encoding="utf-8")
+    print("".join(f"figure   {each}\n" for each in drawn) + f"page     {made}")
     print(f"results  {path}  ({len(lines)} lines)", flush=True)
 
 

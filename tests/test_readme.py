@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lcref import config, extension, report, results
-from lcref.experiment import Figure, load
+from lcref import config, extension, report, results, showing
+from lcref.experiment import Figure, experiments, load
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,6 +25,15 @@ def test_tables_are_the_committed_results(name):
     assert all(line["digest"] == digests[line["run"]] for line in lines), "the declared runs are not those that were carried out"
     for figure in experiment.figures:
         assert report.markdown(lines, figure) in block("quickstart"), f"paste this:\n{report.markdown(lines, figure)}"
+
+
+@pytest.mark.parametrize("name", [name for name in experiments() if (ROOT / "results" / f"{name}.cpu.jsonl").exists()])
+def test_pages_are_the_committed_results(name):
+    """`lcref plot NAME --out results` writes them again; their pictures are there."""
+    (experiment,), path = load(name), ROOT / "results" / f"{name}.cpu.jsonl"
+    page = path.with_suffix(".md").read_text(encoding="utf-8")
+    assert page == showing.page(experiment, showing.lines_of(experiment, path), path)
+    assert all(path.with_name(picture).is_file() for picture in re.findall(r"\]\(([\w.-]+\.png)\)", page))
 
 
 def test_tables_of_the_published_model_are_the_committed_results():
