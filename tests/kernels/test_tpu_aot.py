@@ -13,6 +13,7 @@ import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 from lcref.kernels.flash_tpu import flash_attention
+from lcref.kernels.ssd_tpu import ssd_pallas_tpu
 from lcref.ops import masks
 
 topology = topologies.get_topology_desc(sys.argv[1], platform="tpu")
@@ -34,11 +35,21 @@ def compile(dtype, K, mask=masks.causal(), soft_cap=None, slopes=False, ids=Fals
     assert temp < 8 * T * T * 4 / 2, f"{temp} bytes: a T x S matrix?"
     print(dtype.__name__, K, soft_cap, slopes, ids, temp, flush=True)
 
+def compile_ssd(P, N, chunk, T=1000):
+    x = dict(x=shape(1, T, 8, P), dt=shape(1, T, 8), A=shape(8), B=shape(1, T, 2, N), C=shape(1, T, 2, N), D=shape(8), initial_state=shape(1, 8, P, N))
+    f = lambda x: sum(z.sum() for z in ssd_pallas_tpu(**x, chunk=chunk))
+    with use_abstract_mesh(mesh.abstract_mesh):
+        jax.jit(jax.value_and_grad(f)).trace(x).lower(lowering_platforms=("tpu",)).compile()
+    print("ssd", P, N, chunk, flush=True)
+
 compile(jnp.bfloat16, 128)
+compile_ssd(64, 128, 256)
 compile(jnp.float32, 64, masks.causal() & (masks.window(300) | masks.sinks(4)), soft_cap=5.0, slopes=True, ids=True)
 if sys.argv[1].startswith("v5e"):
     compile(jnp.bfloat16, 80)
     compile(jnp.float32, 32)
+    compile_ssd(64, 64, 64)
+    compile_ssd(128, 16, 128)
 '''
 
 

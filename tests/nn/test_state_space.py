@@ -169,6 +169,12 @@ def test_a_trained_layer_read_with_another_memory(memory):
     assert shapes(plain) == shapes(other) and np.abs(np.asarray(apply(plain) - apply(other))).max() > 1e-3
 
 
+@pytest.mark.skipif(jax.default_backend() == "tpu", reason="a TPU can do it")
+def test_the_tpu_kernel_says_where_it_runs():
+    with pytest.raises(ValueError, match="SSD by pallas_tpu runs on TPU, and this is .*: choose recurrent, quadratic, chunked"):
+        make(dataclasses.replace(BASE["mamba2"], form="pallas_tpu"))(X)
+
+
 def test_the_head_width_by_itself():
     assert Mamba2Config().shape(64) == (2, 64, 1, 64) and Mamba2Config().shape(24) == (3, 16, 1, 64)
 

@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from lcref.kernels.ssd import FORMS
 from lcref.nn.layers import Linear
 from lcref.nn.mixers.s4 import log_uniform
 from lcref.ops.ssm import ssd
@@ -43,7 +44,7 @@ class Mamba2Config:
     bias: bool = False                                     # of the two projections
     allow_neg_eigval: bool = False
     memory: Any = None                                     # one of MITIGATIONS; None: the state as it comes
-    form: Literal["chunked", "quadratic", "recurrent"] = "chunked"
+    form: Literal["chunked", "quadratic", "recurrent", "pallas_tpu"] = "chunked"
     chunk: int = 64                                        # Q
     epsilon: float = 1e-5                                  # of the norm
 
@@ -54,8 +55,8 @@ class Mamba2Config:
         for low, high in (("dt_min", "dt_max"), ("A_min", "A_max")):
             if not 0 < getattr(self, low) <= getattr(self, high):
                 raise ValueError(f"{low} must be positive and at most {high}; got {getattr(self, low)} and {getattr(self, high)}")
-        if self.form not in ssd.FORMS:
-            raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(ssd.FORMS)}")
+        if self.form not in FORMS:
+            raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(FORMS)}")
         if self.memory is not None and not isinstance(self.memory, tuple(MITIGATIONS.values())):
             raise ValueError(f"memory must be None or one of {', '.join(cls.__name__ for cls in MITIGATIONS.values())}, got {self.memory!r}")
         if self.memory is not None and self.allow_neg_eigval:
@@ -119,7 +120,7 @@ class Mamba2(nnx.Module):
 
     def scan(self, dt, x, B, C, **kwargs):
         """The recurrence over a row: (y [B,T,H,P], state)."""
-        form = signed_recurrent if self.cfg.allow_neg_eigval else ssd.FORMS[self.cfg.form]
+        form = signed_recurrent if self.cfg.allow_neg_eigval else FORMS[self.cfg.form]
         form = form if self.cfg.memory is None else partial(self.cfg.memory, form)
         return form(x, dt, self.A(), B, C, self.D[...], chunk=self.cfg.chunk, **kwargs)
 
