@@ -110,6 +110,25 @@ class Claims:
 
 
 @dataclass(frozen=True)
+class Report:
+    """One web page with everything that was measured: verdicts, figures, tables, config and commit of every run."""
+
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # an experiment or a folder of them (default: all)
+    size: str = "cpu"  # smoke, cpu, gpu or paper
+    out: Path | None = None  # where the results are (default: those that come with lcref)
+    to: Path = Path("report.html")  # the page
+
+    def __call__(self):
+        from lcref import webpage
+        from lcref.experiment import experiments, load
+
+        chosen = load(self.name) if self.name else [one for each in experiments() for one in load(each)]
+        self.to.parent.mkdir(parents=True, exist_ok=True)
+        self.to.write_text(webpage.webpage(chosen, self.size, self.out), encoding="utf-8")
+        print(f"page     {self.to}  ({self.to.stat().st_size / 1e6:.1f} MB)")
+
+
+@dataclass(frozen=True)
 class Reproduce:
     """Run what one claim needs and nothing else, and end with its verdict. Finished runs are not repeated, interrupted ones go on."""
 
@@ -312,8 +331,8 @@ class Doctor:
         sys.exit(not well)
 
 
-COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "plot": Plot, "claims": Claims, "reproduce": Reproduce, "eval": Eval,
-            "generate": Generate, "weights": Weights, "extend": Extend, "bench": Bench}
+COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "plot": Plot, "claims": Claims, "reproduce": Reproduce, "report": Report,
+            "eval": Eval, "generate": Generate, "weights": Weights, "extend": Extend, "bench": Bench}
 
 
 def main(args: list[str] | None = None) -> int:

@@ -43,6 +43,7 @@ RULES = {
     "catalogue": (HARNESS, {"numpy"}),
     "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
     "showing": (HARNESS | {"claims", "extension", "plotting", "report"}, {"rich"}),
+    "webpage": ({"claims", "report", "showing"}, set()),
     "cli": ({"*"}, {"tyro", "rich", "jax"}),
 }
 ADAPTERS = {"data/tfds_text.py": {"tensorflow_datasets", "array_record", "importlib_resources", "etils"},  # the one door to TFDS
