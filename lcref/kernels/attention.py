@@ -5,18 +5,21 @@
 
 dense        the T x S matrix at once: fastest while it is small (decoding, short sequences)
 chunked      tiles and an online softmax: O(T + S) memory, skips what the mask hides
-pallas_tpu   the same as a TPU kernel (lcref/kernels/flash_tpu.py)
+pallas_tpu   the same as TPU kernels (lcref/kernels/flash_tpu.py, softplus_tpu.py)
 cudnn        NVIDIA's kernel through jax.nn: bfloat16 or float16, causal and window masks without a matrix, no log-sum-exp
 """
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from lcref.kernels import flash_tpu
+from lcref.kernels.softplus_tpu import softplus_attention
 from lcref.ops import masks
 from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, check
 from lcref.ops.bias.alibi import bias as alibi_bias
-from lcref.ops.weights import Softmax, softmax
+from lcref.ops.weights import Lssa, Softmax, softmax
 
 SMALL = 2**14                                              # T * S up to which one product beats a loop over tiles
 
@@ -44,8 +47,9 @@ def chunked(q, k, v, *, return_lse=False, slopes=None, bias=None, **kwargs):
     return (out, lse) if return_lse else out
 
 
-def pallas_tpu(q, k, v, *, return_lse=False, mask=None, slopes=None, scale=None, soft_cap=None, **kwargs):
-    out, lse = flash_tpu.flash_attention(q, k, v, mask=mask, slopes=slopes, scale=scale, soft_cap=soft_cap)
+def pallas_tpu(q, k, v, *, return_lse=False, weights=softmax, mask=None, slopes=None, scale=None, soft_cap=None, **kwargs):
+    run = partial(softplus_attention, weights=weights) if isinstance(weights, Lssa) else flash_tpu.flash_attention
+    out, lse = run(q, k, v, mask=mask, slopes=slopes, scale=scale, soft_cap=soft_cap)
     return (out, lse) if return_lse else out
 
 

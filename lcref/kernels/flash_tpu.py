@@ -11,8 +11,8 @@ the key tiles that it reads and whether they need the element mask (PARTIAL) or 
 shorter row repeats its last number with DEAD, which computes nothing and fetches nothing, since a block that is the same as before is not
 copied again. So a window, sinks or any block-sparse mask costs what its live tiles cost.
 
-Not here, and refused by name: bias arrays and functions other than ALiBi's slopes, weights other than softmax, positions that are not
-0 .. T-1, queries at other slots than keys begin at.
+Not here, and refused by name: bias arrays and functions other than ALiBi's slopes, positions that are not 0 .. T-1, queries at other slots
+than keys begin at. Softplus weights have passes of their own and share the backward kernels: lcref/kernels/softplus_tpu.py.
 """
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,7 +26,7 @@ from jax.experimental.pallas import tpu as pltpu
 
 from lcref.ops.masks import without_documents
 from lcref.ops.tiles import live_tiles, pad, round_up
-from lcref.ops.weights import Softmax, softmax
+from lcref.ops.weights import Lssa, Softmax, softmax
 
 DEAD, PARTIAL, FULL = 0, 1, 2
 LOW = -0.7 * float(np.finfo(np.float32).max)                   # a score that is hidden; finite, so that LOW - LOW is 0 and not NaN
@@ -49,8 +49,8 @@ def why_not(q, *, bias=None, weights=softmax, q_pos=None, k_pos=None, mask=None,
     """What of a call to attention this kernel cannot do, in words; None where it can all."""
     if bias is not None:
         return "it takes no bias; ALiBi goes by slopes"
-    if type(weights) is not Softmax:
-        return f"its weights are softmax, not {type(weights).__name__}"
+    if type(weights) is not Softmax and not isinstance(weights, Lssa):
+        return f"its weights are softmax, lssa or lssar, not {type(weights).__name__}"
     if any(pos is not None and not (isinstance(pos, np.ndarray) and np.array_equal(pos, np.arange(len(pos)))) for pos in (q_pos, k_pos)):
         return "queries and keys stand at slots 0, 1, 2, ... in it"
     if q.dtype not in (jnp.float32, jnp.bfloat16):
@@ -68,21 +68,26 @@ def flash_attention(q, k, v, *, mask=None, slopes=None, scale=None, soft_cap=Non
     A query that sees no key gets 0 and -inf. interpret=True runs the kernels on any machine, slowly. Raises ValueError where packed documents
     are not one factor of the mask. Memory: O(T + S). Work: 4 B H K bq bk a live tile forward, 14 / 4 of it backward.
     """
-    (B, T, H, K), (S, G) = q.shape, k.shape[1:3]
+    taken = whole_tiles(q, k, v, mask, slopes, q.shape[-1]**-0.5 if scale is None else scale, soft_cap, block_q, block_k, interpret)
+    out, lse = flash(*taken)
+    return jnp.swapaxes(out[:, :, :q.shape[1]], 1, 2), lse[:, :, 0, :q.shape[1]]
+
+
+def whole_tiles(q, k, v, mask, slopes, scale, soft_cap, block_q, block_k, interpret):
+    """What the kernels take: (plan, q, k, v with heads first and filled up to whole tiles, slopes, ids, the two tables)."""
+    (B, T), S = q.shape[:2], k.shape[1]
     rest, documents = without_documents(mask)
     bq, bk = min(block_q, round_up(T, 128)), min(block_k, round_up(S, 128))
-    plan = Plan(rest, bq, bk, S, K**-0.5 if scale is None else float(scale), soft_cap, documents is not None, slopes is not None, interpret)
     full, part = live_tiles(mask, np.arange(T), np.arange(S), bq, bk)
-    by_query, by_key = table(full, part, len(full), -(-S // bk))
+    rows, columns = len(full) * bq, -(-S // bk) * bk
+    plan = Plan(rest, bq, bk, S, float(scale), soft_cap, documents is not None, slopes is not None, interpret)
     heads_first = lambda x, n: pad(jnp.swapaxes(x, 1, 2), 2, n)
     ids = None
     if documents is not None:
         row = lambda ids, n: pad(jnp.broadcast_to(jnp.atleast_2d(jnp.asarray(ids, jnp.int32)), (B, np.shape(ids)[-1])), 1, n)
-        ids = row(documents.q_ids, len(full) * bq)[:, None, :], row(documents.k_ids, -(-S // bk) * bk)[:, :, None]
-    scaled = None if slopes is None else jnp.asarray(slopes, jnp.float32)
-    out, lse = flash(plan, heads_first(q, len(full) * bq), heads_first(k, -(-S // bk) * bk), heads_first(v, -(-S // bk) * bk), scaled, ids,
-                     by_query, by_key)
-    return jnp.swapaxes(out[:, :, :T], 1, 2), lse[:, :, 0, :T]
+        ids = row(documents.q_ids, rows)[:, None, :], row(documents.k_ids, columns)[:, :, None]
+    return (plan, heads_first(q, rows), heads_first(k, columns), heads_first(v, columns), None if slopes is None else jnp.asarray(slopes, jnp.float32),
+            ids, *table(full, part, len(full), columns // bk))
 
 
 def table(full, part, rows, columns):
@@ -191,18 +196,31 @@ def forward_kernel(plan, numbers, kinds, *refs):
         r.lse[...] = jnp.where(r.l[...] == 0, -jnp.inf, r.m[...] + jnp.log(l))
 
 
+class Form(NamedTuple):
+    """What backward kernels do for one kind of weights: the numbers per row that they read, and what a tile gives back."""
+    rows: str
+    gradient: Any                                              # (plan, refs, head, i, j, masked) -> (weights, ds), both [bk,bq], and |q - k|, t
+
+
 def gradient(plan, r, head, i, j, masked):
-    """(p, ds of the raw product, ds of what the slopes were taken from, |q - k|), all [bk,bq]"""
+    """Softmax: p = exp(s - lse), ds = p (do v^T - delta)"""
     (s, t, distance), seen = r.tile(plan, head, i, j)
     p = jnp.exp(s - r.lse[...])
     if masked:
         p = jnp.where(seen(), p, 0.0)
-    ds = p * (dot(r.v[...], r.d_out[...], 1, 1) - r.delta[...])
-    return p, ds if t is None else ds * (1 - t * t), ds, distance
+    return p, p * (dot(r.v[...], r.d_out[...], 1, 1) - r.delta[...]), distance, t
 
 
-def dq_kernel(plan, numbers, kinds, *refs):
-    r = Refs(plan, refs, "slopes q k v q_ids k_ids d_out lse delta dq d_slopes acc slopes_sum")
+SOFTMAX = Form("lse delta", gradient)
+
+
+def uncapped(ds, t):
+    """Through s = cap tanh(raw / cap)."""
+    return ds if t is None else ds * (1 - t * t)
+
+
+def dq_kernel(form, plan, numbers, kinds, *refs):
+    r = Refs(plan, refs, f"slopes q k v q_ids k_ids d_out {form.rows} dq d_slopes acc slopes_sum")
     head, i, n = (pl.program_id(axis) for axis in (1, 2, 3))
     j = numbers[i, n]
 
@@ -213,8 +231,8 @@ def dq_kernel(plan, numbers, kinds, *refs):
             r.slopes_sum[...] = jnp.zeros_like(r.slopes_sum)
 
     def visit(masked):
-        _, raw, ds, distance = gradient(plan, r, head, i, j, masked)
-        r.acc[...] += dot(raw.astype(r.k.dtype), r.k[...], 0, 0)
+        _, ds, distance, t = form.gradient(plan, r, head, i, j, masked)
+        r.acc[...] += dot(uncapped(ds, t).astype(r.k.dtype), r.k[...], 0, 0)
         if plan.slopes:
             r.slopes_sum[...] -= (ds * distance).sum(0, keepdims=True)
     each_kind(kinds[i, n], visit)
@@ -226,8 +244,8 @@ def dq_kernel(plan, numbers, kinds, *refs):
             r.d_slopes[...] = r.slopes_sum[...]
 
 
-def dkv_kernel(plan, numbers, kinds, *refs):
-    r = Refs(plan, refs, "slopes q k v q_ids k_ids d_out lse delta dk dv dk_sum dv_sum")
+def dkv_kernel(form, plan, numbers, kinds, *refs):
+    r = Refs(plan, refs, f"slopes q k v q_ids k_ids d_out {form.rows} dk dv dk_sum dv_sum")
     group, j, member, n = (pl.program_id(axis) for axis in (1, 2, 3, 4))
     head, i = group * pl.num_programs(3) + member, numbers[j, n]
 
@@ -236,9 +254,9 @@ def dkv_kernel(plan, numbers, kinds, *refs):
         r.dk_sum[...], r.dv_sum[...] = jnp.zeros_like(r.dk_sum), jnp.zeros_like(r.dv_sum)
 
     def visit(masked):
-        p, raw, _, _ = gradient(plan, r, head, i, j, masked)
+        p, ds, _, t = form.gradient(plan, r, head, i, j, masked)
         r.dv_sum[...] += dot(p.astype(r.d_out.dtype), r.d_out[...], 1, 0)
-        r.dk_sum[...] += dot(raw.astype(r.q.dtype), r.q[...], 1, 0)
+        r.dk_sum[...] += dot(uncapped(ds, t).astype(r.q.dtype), r.q[...], 1, 0)
     each_kind(kinds[j, n], visit)
 
     @pl.when((member == pl.num_programs(3) - 1) & (n == pl.num_programs(4) - 1))
@@ -290,7 +308,7 @@ def over_key_tiles(R):
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
 def flash(plan, q, k, v, slopes, ids, by_query, by_key):
     """Heads first and whole tiles: q [B,H,T,K], k [B,G,S,K], v [B,G,S,V] -> (out [B,H,T,V], lse [B,H,1,T])"""
-    (B, H, T, K), V = q.shape, v.shape[3]
+    (B, H, T, _), V = q.shape, v.shape[3]
     rows, _, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_query_tiles(H // k.shape[1]))
     outputs = [(jax.ShapeDtypeStruct((B, H, T, V), q.dtype), *rows(V)), (jax.ShapeDtypeStruct((B, H, 1, T), jnp.float32), *lanes)]
     grid = (B, H, *by_query[0].shape)
@@ -306,22 +324,27 @@ def flash_backward(plan, saved, cotangents):
     """delta = rowsum(do o) - dlse is all that the log-sum-exp's own gradient needs."""
     q, k, v, slopes, ids, by_query, by_key, out, lse = saved
     d_out, d_lse = cotangents
-    (B, H, T, K), (G, S, V) = q.shape, v.shape[1:]
     delta = (d_out.astype(jnp.float32) * out.astype(jnp.float32)).sum(-1)[:, :, None] - jnp.where(jnp.isneginf(lse), 0.0, d_lse)
     lse = jnp.where(jnp.isneginf(lse), jnp.inf, lse)           # a query that sees nothing: exp(s - inf) = 0
+    return (*backward(SOFTMAX, plan, q, k, v, slopes, ids, by_query, by_key, d_out, (lse, delta)), None, None, None)
+
+
+def backward(form, plan, q, k, v, slopes, ids, by_query, by_key, d_out, per_row):
+    """(dq, dk, dv, d_slopes or None). per_row: what the form reads of every row, each [B,H,1,T]."""
+    (B, H, T, K), G, V = q.shape, v.shape[1], v.shape[3]
     rows, _, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_query_tiles(H // G))
-    inputs += [(d_out, *rows(V)), (lse, *lanes), (delta, *lanes)]
+    inputs += [(d_out, *rows(V)), *((numbers, *lanes) for numbers in per_row)]
     outputs, scratch = [(jax.ShapeDtypeStruct(q.shape, q.dtype), *rows(K))], [(plan.bq, K)]
     if plan.slopes:
         outputs, scratch = outputs + [(jax.ShapeDtypeStruct((B, H, 1, T), jnp.float32), *lanes)], scratch + [(1, plan.bq)]
-    dq, *d_slopes = call(plan, dq_kernel, (B, H, *by_query[0].shape), 3, by_query, inputs, outputs, scratch)
+    dq, *d_slopes = call(plan, partial(dq_kernel, form), (B, H, *by_query[0].shape), 3, by_query, inputs, outputs, scratch)
 
     rows, columns, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_key_tiles(H // G))
-    inputs += [(d_out, *rows(V)), (lse, *lanes), (delta, *lanes)]
+    inputs += [(d_out, *rows(V)), *((numbers, *lanes) for numbers in per_row)]
     outputs = [(jax.ShapeDtypeStruct(k.shape, k.dtype), *columns(K)), (jax.ShapeDtypeStruct(v.shape, v.dtype), *columns(V))]
     grid = (B, G, by_key[0].shape[0], H // G, by_key[0].shape[1])
-    dk, dv = call(plan, dkv_kernel, grid, 3, by_key, inputs, outputs, [(plan.bk, K), (plan.bk, V)])
-    return dq, dk, dv, d_slopes[0].sum((0, 2, 3)) if plan.slopes else None, None, None, None
+    dk, dv = call(plan, partial(dkv_kernel, form), grid, 3, by_key, inputs, outputs, [(plan.bk, K), (plan.bk, V)])
+    return dq, dk, dv, d_slopes[0].sum((0, 2, 3)) if plan.slopes else None
 
 
 flash.defvjp(flash_forward, flash_backward)

@@ -58,7 +58,7 @@ PLAIN = dict(mask=masks.causal(), bias=None, slopes=None, scale=None, soft_cap=N
     ("pallas_tpu", "tpu", dict(), None),
     ("pallas_tpu", "tpu", dict(mask=masks.causal() & masks.segments(IDS, IDS), slopes=jnp.ones(H), soft_cap=2.0, return_lse=True), None),
     ("pallas_tpu", "tpu", dict(bias=lambda q, k: q), "takes no bias"),
-    ("pallas_tpu", "tpu", dict(weights=LogN(8.0)), "softmax, not LogN"),
+    ("pallas_tpu", "tpu", dict(weights=LogN(8.0)), "softmax, lssa or lssar, not LogN"),
     ("pallas_tpu", "tpu", dict(q_pos=np.arange(40) + 1), "slots 0, 1, 2"),
     ("pallas_tpu", "tpu", dict(mask=masks.causal() | masks.segments(IDS, IDS)), "one factor of the mask"),
     ("cudnn", "gpu", dict(), "bfloat16 or float16, not float32"),

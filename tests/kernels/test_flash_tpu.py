@@ -1,15 +1,18 @@
-"""The TPU kernel, interpreted on any machine: values, log-sum-exp and every gradient are those of `attend`; which tiles it reads."""
+"""The TPU kernels, interpreted on any machine: values, log-sum-exp and every gradient are those of `attend`; which tiles it reads."""
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from lcref.kernels.flash_tpu import DEAD, FULL, PARTIAL, flash_attention, table
+from lcref.kernels.softplus_tpu import softplus_attention
 from lcref.ops.attention import attend, attention_scores
 from lcref.ops.bias import alibi
 from lcref.ops.masks import causal, everything, segments, sinks, window
 from lcref.ops.tiles import live_tiles
-from lcref.ops.weights import softmax
+from lcref.ops.weights import Lssa, Lssar, softmax
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
@@ -23,19 +26,21 @@ def normal(*shape, seed=0, dtype=jnp.float32):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-def compare(mask, H=2, G=2, K=32, V=32, S=T, slopes=False, soft_cap=None, scale=None, dtype=jnp.float32):
+def compare(mask, H=2, G=2, K=32, V=32, S=T, slopes=False, soft_cap=None, scale=None, dtype=jnp.float32, weights=softmax):
     x = dict(q=normal(2, T, H, K, dtype=dtype), k=normal(2, S, G, K, seed=1, dtype=dtype), v=normal(2, S, G, V, seed=2, dtype=dtype),
              slopes=jnp.asarray(alibi.slopes(H)) if slopes else None)
     dy, dlse = normal(2, T, H, V, seed=3, dtype=dtype), normal(2, H, T, seed=4)
 
     def kernel(x):
-        return flash_attention(**x, mask=mask, soft_cap=soft_cap, scale=scale, block_q=128, block_k=128, interpret=True)
+        form = flash_attention if weights is softmax else partial(softplus_attention, weights=weights)
+        return form(**x, mask=mask, soft_cap=soft_cap, scale=scale, block_q=128, block_k=128, interpret=True)
 
     def definition(x):
         x = dict(x)
         slopes = x.pop("slopes")
-        kwargs = dict(mask=mask, soft_cap=soft_cap, scale=scale, bias=None if slopes is None else lambda q, k: alibi.bias(q, k, slopes))
-        return attend(**x, **kwargs), softmax.lse(*attention_scores(x["q"], x["k"], **kwargs))
+        kwargs = dict(mask=mask, soft_cap=soft_cap, scale=scale, weights=weights,
+                      bias=None if slopes is None else lambda q, k: alibi.bias(q, k, slopes))
+        return attend(**x, **kwargs), weights.lse(*attention_scores(x["q"], x["k"], **kwargs))
 
     def both(form):
         def run(x):
@@ -54,6 +59,13 @@ def test_masks(name):
 def test_heads_and_lengths(H, G, K, V, S):
     """Grouped queries, widths of heads, ragged tiles, more and fewer keys than queries."""
     compare(None if S != T else causal(), H, G, K, V, S, scale=0.1)
+
+
+@pytest.mark.parametrize("weights, name, change", [
+    (Lssa(), "causal", dict(soft_cap=3.0, H=4, G=2)), (Lssar(3), "documents", dict(slopes=True)), (Lssar(15), "window and sinks", dict(K=64, V=16)),
+    (Lssar(2.5), "none", dict(S=140)), (Lssar(3), "nothing", dict())], ids=str)
+def test_softplus_weights(weights, name, change):
+    compare(MASKS[name], weights=weights, **change)
 
 
 def test_bfloat16():

@@ -9,23 +9,27 @@ import pytest
 pytestmark = [pytest.mark.tpu_aot, pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install libtpu")]
 SCRIPT = '''
 import sys
+from functools import partial
 import jax, jax.numpy as jnp, numpy as np
 from jax.experimental import topologies
 from jax.sharding import Mesh, NamedSharding, PartitionSpec, use_abstract_mesh
 from lcref.kernels.flash_tpu import flash_attention
+from lcref.kernels.softplus_tpu import softplus_attention
 from lcref.kernels.ssd_tpu import ssd_pallas_tpu
 from lcref.ops import masks
+from lcref.ops.weights import Lssar
 
 topology = topologies.get_topology_desc(sys.argv[1], platform="tpu")
 mesh = Mesh(np.array(topology.devices[:1]), ("x",))
 sharding = NamedSharding(mesh, PartitionSpec())
 shape = lambda *s, dtype=jnp.float32: jax.ShapeDtypeStruct(s, dtype, sharding=sharding)
 
-def compile(dtype, K, mask=masks.causal(), soft_cap=None, slopes=False, ids=False, T=2048):
+def compile(dtype, K, mask=masks.causal(), soft_cap=None, slopes=False, ids=False, T=2048, weights=None):
+    attention = flash_attention if weights is None else partial(softplus_attention, weights=weights)
     def f(q, k, v, slopes, ids):
         packed = mask if ids is None else mask & masks.segments(ids, ids)
         loss = lambda q, k, v, slopes: sum(jnp.where(jnp.isneginf(x), 0, x).astype(jnp.float32).sum()
-                                           for x in flash_attention(q, k, v, mask=packed, soft_cap=soft_cap, slopes=slopes))
+                                           for x in attention(q, k, v, mask=packed, soft_cap=soft_cap, slopes=slopes))
         return jax.value_and_grad(loss, (0, 1, 2))(q, k, v, slopes)
     q, k = shape(1, T, 8, K, dtype=dtype), shape(1, T, 2, K, dtype=dtype)
     with use_abstract_mesh(mesh.abstract_mesh):
@@ -43,11 +47,13 @@ def compile_ssd(P, N, chunk, T=1000):
     print("ssd", P, N, chunk, flush=True)
 
 compile(jnp.bfloat16, 128)
+compile(jnp.bfloat16, 64, weights=Lssar(15), ids=True)
 compile_ssd(64, 128, 256)
 compile(jnp.float32, 64, masks.causal() & (masks.window(300) | masks.sinks(4)), soft_cap=5.0, slopes=True, ids=True)
 if sys.argv[1].startswith("v5e"):
     compile(jnp.bfloat16, 80)
     compile(jnp.float32, 32)
+    compile(jnp.float32, 128, weights=Lssar(2.5), slopes=True, soft_cap=4.0)
     compile_ssd(64, 64, 64)
     compile_ssd(128, 16, 128)
 '''
