@@ -86,8 +86,8 @@ def whole_tiles(q, k, v, mask, slopes, scale, soft_cap, block_q, block_k, interp
     if documents is not None:
         row = lambda ids, n: pad(jnp.broadcast_to(jnp.atleast_2d(jnp.asarray(ids, jnp.int32)), (B, np.shape(ids)[-1])), 1, n)
         ids = row(documents.q_ids, rows)[:, None, :], row(documents.k_ids, columns)[:, :, None]
-    return (plan, heads_first(q, rows), heads_first(k, columns), heads_first(v, columns), None if slopes is None else jnp.asarray(slopes, jnp.float32),
-            ids, *table(full, part, len(full), columns // bk))
+    rates = None if slopes is None else jnp.asarray(slopes, jnp.float32)
+    return plan, heads_first(q, rows), heads_first(k, columns), heads_first(v, columns), rates, ids, *table(full, part, len(full), columns // bk)
 
 
 def table(full, part, rows, columns):
