@@ -10,6 +10,7 @@ from functools import partial
 
 from lcref.tasks.addition import Addition, AdditionHinted, AdditionReversed
 from lcref.tasks.copy import Copy, CopyUnique
+from lcref.tasks.increment import Increment, IncrementReversed
 from lcref.tasks.induction import Induction
 from lcref.tasks.mqar import MQAR
 from lcref.tasks.parity import Parity
@@ -18,7 +19,8 @@ from lcref.tasks.reverse import Reverse
 from lcref.tasks.selective_copy import SelectiveCopy
 from lcref.tasks.show import show
 from lcref.tasks.sort import Sort, SortDuplicates
-from lcref.tasks.source import TaskSource
+from lcref.tasks.sort_hints import Count, Fill, Predecessor, Successor
+from lcref.tasks.source import HintedSource, TaskSource
 from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
 
 TASKS = {
@@ -27,6 +29,12 @@ TASKS = {
     "reverse": Reverse,
     "sort": Sort,
     "sort_duplicates": SortDuplicates,
+    "successor": Successor,
+    "predecessor": Predecessor,
+    "count": Count,
+    "fill": Fill,
+    "increment": Increment,
+    "increment_reversed": IncrementReversed,
     "parity": Parity,
     "addition": Addition,
     "addition_reversed": AdditionReversed,

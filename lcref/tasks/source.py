@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from lcref.tasks.copy import Copy
-from lcref.tasks.task import Task, mixed
+from lcref.tasks.sort_hints import Successor
+from lcref.tasks.task import CONTENT, Task, mixed
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,47 @@ class TaskSource:
             digest.update(f"{name} {array.shape} {array.dtype}".encode())
             digest.update(array.astype(array.dtype.newbyteorder("<")).tobytes())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class HintedSource(TaskSource):
+    """The same, but each row poses the `hint` instead of the task with probability `fraction`; what a hint's tokens score counts `hint_weight`
+    times as much. Evaluations ask the task alone. ValueError for a fraction outside 0..1, and for hints in other ids than the task's.
+
+    With a fraction of 0 the batches are not those of TaskSource: which rows are hints is drawn all the same.
+    """
+
+    hint: Task = Successor()
+    fraction: float = 0.5
+    hint_weight: float = 1.0
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.hint.check(max(self.min_length, self.hint.shortest))
+        self.hint.check(self.max_length)
+        if not 0 <= self.fraction <= 1 or not self.hint_weight >= 0:
+            raise ValueError(f"fraction must be from 0 to 1 and hint_weight 0 or more, got {self.fraction} and {self.hint_weight}")
+        content = [task.tokens[CONTENT:] for task in (self.task, self.hint)]
+        if any(a != b for a, b in zip(*content)):
+            raise ValueError(f"{self.hint} writes in other tokens than {self.task}: the two must agree on what a problem is about")
+
+    @property
+    def vocab(self) -> int:
+        return max(self.task.vocab, self.hint.vocab)
+
+    @property
+    def width(self) -> int:
+        return max(self.task.width(self.max_length), self.hint.width(self.max_length))
+
+    def batch(self, rng: np.random.Generator, batch_size: int) -> dict[str, np.ndarray]:
+        lengths = rng.integers(self.min_length, self.max_length + 1, batch_size)
+        asks = rng.random(batch_size) < self.fraction
+        types = {"inputs": np.int32, "targets": np.int32, "weights": np.float32}
+        out = {name: np.zeros((batch_size, self.width), dtype) for name, dtype in types.items()}
+        for task, rows in ((self.task, ~asks), (self.hint, asks)):
+            if rows.any():
+                part = mixed(task, rng, int(rows.sum()), np.maximum(lengths[rows], task.shortest), self.width)
+                for name in out:
+                    out[name][rows] = getattr(part, name)
+        out["weights"][asks] *= self.hint_weight
+        return out

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from lcref.tasks import PAD, TASKS, Copy, CopyUnique, Passkey, Sort, TaskSource, mixed
+from lcref.tasks import PAD, SEP, TASKS, Copy, CopyUnique, Count, Fill, HintedSource, Passkey, Sort, Successor, TaskSource, mixed
 
 EVERY = pytest.mark.parametrize("name", TASKS)
 
@@ -121,3 +121,41 @@ def test_batches_keep_up_with_training(name):
             source.batch(rng, rows)
             taken.append(time.perf_counter() - start)
     assert min(times[512]) < 8 * min(times[32])
+
+
+# ---------------------------------------------------------------------------------------------------------------------- hints
+
+@pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
+def test_so_many_rows_are_hints(fraction):
+    source = HintedSource(Sort(), 2, 20, hint=Successor(), fraction=fraction)
+    batch = source.batch(np.random.default_rng(0), 2000)
+    hints = (batch["inputs"] == Successor.marker).any(1)
+    assert abs(hints.mean() - fraction) < 0.04 and batch["inputs"].shape == (2000, source.width)
+    assert ((batch["inputs"] == SEP).any(1) == ~hints).all()
+    scored = (batch["weights"] > 0).sum(1)
+    assert (scored[hints] == 1).all() and (scored[~hints] >= 3).all()
+    for task, rows in ((Sort(), ~hints), (Successor(), hints)):
+        for inputs, targets, weights in zip(*(batch[name][rows][:50] for name in ("inputs", "targets", "weights"))):
+            solved = task.solve(inputs[None, :(inputs != PAD).sum()])[0]
+            assert (solved[np.flatnonzero(weights)] == targets[weights > 0]).all()
+
+
+def test_hints_weigh_what_is_asked():
+    source = HintedSource(Sort(), 2, 20, hint=Fill(), fraction=0.5, hint_weight=3.0)
+    batch = source.batch(np.random.default_rng(0), 200)
+    hints = (batch["inputs"] == Fill.marker).any(1)
+    assert set(np.unique(batch["weights"][hints])) == {0.0, 3.0} and set(np.unique(batch["weights"][~hints])) == {0.0, 1.0}
+
+
+def test_a_hinted_source_holds_both_vocabularies_and_widths():
+    source = HintedSource(Sort(), 2, 20, hint=Count())
+    assert source.vocab == Count().vocab > Sort().vocab and source.width == Sort().width(20)
+    assert source.fingerprint() != HintedSource(Sort(), 2, 20, hint=Count(), fraction=0.4).fingerprint()
+
+
+@pytest.mark.parametrize("kwargs, words", [
+    (dict(fraction=1.5), "fraction must be from 0 to 1"), (dict(hint_weight=-1.0), "hint_weight 0 or more"),
+    (dict(hint=Successor(values=64)), "writes in other tokens than Sort"), (dict(max_length=200), "too long")])
+def test_hints_that_do_not_go_with_the_task(kwargs, words):
+    with pytest.raises(ValueError, match=words):
+        HintedSource(**dict(task=Sort(), min_length=2, max_length=20) | kwargs)

@@ -1,0 +1,194 @@
+"""Hints for sorting: smaller questions about the same numbers, mixed into training and never asked in a test. arXiv 2310.00726.
+
+    successor     ^ 33 19 106 suc 19             33       the next larger number; of the largest: $
+    predecessor   ^ 33 19 106 pre 33             19       the next smaller one; of the smallest: $
+    count         ^ 33 19 33 count 33            #2       how often it occurs
+    fill          ^ 33 19 106 fill 19 ? 106      33       what the gap in the sorted list is
+
+Sorting is repeating one step, y' = min { x : x > y }, and the successor hint is that step from any number at all, not only from those that
+stand last in a list sorted so far: what can be looked up instead (how long the answer is already) does not help there.
+Ids are those of lcref/tasks/sort.py; the counts come behind them. Deviation: the paper's exact formats and proportions were not available.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from lcref.tasks.sort import Sort, SortDuplicates
+from lcref.tasks.task import BOS, CONTENT, EOS, PAD, Batch, Task, at_least, lay_out, vocabulary
+
+GREATER, LESS, COUNT, FILL, GAP = 4, 5, 6, 7, 8
+MOST = 8  # a number is asked for that occurs up to so often
+
+
+@dataclass(frozen=True)
+class SortHint(Task):
+    """Base of the four: `length` numbers below `values`, all different unless `duplicates`, a marker, a question, one answer token."""
+
+    values: int = 128
+    duplicates: bool = False
+    marker: ClassVar[int] = 0
+
+    def __post_init__(self):
+        at_least(2, values=self.values)
+
+    @property
+    def sort(self) -> Sort:
+        return SortDuplicates(self.values) if self.duplicates else Sort(self.values)
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return vocabulary([*map(str, range(self.values)), *(f"#{n}" for n in range(1, MOST + 1))],
+                          **{"suc": GREATER, "pre": LESS, "count": COUNT, "fill": FILL, "?": GAP})
+
+    @property
+    def shortest(self) -> int:
+        return 2
+
+    @property
+    def longest(self) -> int | None:
+        return self.sort.longest
+
+    def width(self, length: int) -> int:
+        self.check(length)
+        return length + 3
+
+    def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
+        self.check(length)
+        numbers, question = self.pose(rng, CONTENT + self.sort.draw(rng, batch, length))
+        return lay_out([BOS, numbers, self.marker, question], [self.told(numbers, question)[:, None]], length)
+
+    def pose(self, rng: np.random.Generator, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(numbers [B,length], the question's tokens [B,n]): asks for one of the numbers."""
+        return numbers, np.take_along_axis(numbers, rng.integers(numbers.shape[1], size=(len(numbers), 1)), axis=1)
+
+    def told(self, numbers: np.ndarray, question: np.ndarray) -> np.ndarray:
+        """The answer token [B], by array arithmetic."""
+        raise NotImplementedError
+
+    def found(self, numbers: list[int], question: list[int]) -> int:
+        """The answer token of one problem, by another way: reading it as a person would."""
+        raise NotImplementedError
+
+    def solve(self, inputs: np.ndarray) -> np.ndarray:
+        """The answer at the question's last token, PAD elsewhere. ValueError if rows differ in length."""
+        at = int((inputs[0] == self.marker).argmax())
+        if not (inputs[:, at] == self.marker).all():
+            raise ValueError(f"solve takes prompts of one length, each with its marker at the same place; row 0 has it at {at}")
+        end = at + (self.width(at - 1) - at - 1)
+        solved = np.full((len(inputs), max(inputs.shape[1], end + 1)), PAD, np.int32)
+        solved[:, end] = [self.found(row[1:at].tolist(), row[at + 1 : end + 1].tolist()) for row in inputs]
+        return solved
+
+
+@dataclass(frozen=True)
+class Successor(SortHint):
+    """The smallest number above the one asked for, EOS where there is none. T = length + 3.
+
+    >>> print(show(Successor(), np.random.default_rng(0), length=6, samples=1))
+    length 6
+    inputs   ^   125 53  102 34  121 117 suc 34
+    targets  125 53  102 34  121 117 suc 34  53
+    scored                                   *
+    """
+
+    marker: ClassVar[int] = GREATER
+
+    def told(self, numbers: np.ndarray, question: np.ndarray) -> np.ndarray:
+        above = np.where(numbers > question, numbers, np.iinfo(np.int32).max).min(axis=1)
+        return np.where(above == np.iinfo(np.int32).max, EOS, above)
+
+    def found(self, numbers: list[int], question: list[int]) -> int:
+        ladder = [*sorted(set(numbers)), EOS]
+        return ladder[ladder.index(question[0]) + 1]
+
+
+@dataclass(frozen=True)
+class Predecessor(SortHint):
+    """The largest number below the one asked for, EOS where there is none. T = length + 3.
+
+    >>> print(show(Predecessor(), np.random.default_rng(0), length=6, samples=1))
+    length 6
+    inputs   ^   125 53  102 34  121 117 pre 34
+    targets  125 53  102 34  121 117 pre 34  $
+    scored                                   *
+    """
+
+    marker: ClassVar[int] = LESS
+
+    def told(self, numbers: np.ndarray, question: np.ndarray) -> np.ndarray:
+        below = np.where(numbers < question, numbers, -1).max(axis=1)
+        return np.where(below == -1, EOS, below)
+
+    def found(self, numbers: list[int], question: list[int]) -> int:
+        ladder = [EOS, *sorted(set(numbers))]
+        return ladder[ladder.index(question[0]) - 1]
+
+
+@dataclass(frozen=True)
+class Count(SortHint):
+    """How often the number asked for occurs: a multiplicity drawn uniformly from 1 .. min(length, 8), so that ties are not rare. T = length + 3.
+
+    Without `duplicates` the other numbers differ from one another. Guessing scores 1 / 8 in long lists.
+
+    >>> print(show(Count(values=30), np.random.default_rng(0), length=6, samples=1))
+    length 6
+    inputs   ^ 2 4  10 2 2 2     count 2
+    targets  2 4 10 2  2 2 count 2     #4
+    scored                             *
+    """
+
+    marker: ClassVar[int] = COUNT
+
+    def pose(self, rng: np.random.Generator, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The first number is repeated over the next ones, the others are made to differ from it, and all are shuffled."""
+        batch, length = numbers.shape
+        asked = numbers[:, :1]
+        others = np.where(numbers == asked, CONTENT + (numbers - CONTENT + 1) % self.values, numbers)
+        times = rng.integers(1, min(length, MOST) + 1, size=(batch, 1))
+        numbers = np.where(np.arange(length)[None, :] < times, asked, others)
+        return rng.permuted(numbers, axis=1), asked
+
+    def told(self, numbers: np.ndarray, question: np.ndarray) -> np.ndarray:
+        return CONTENT + self.values - 1 + (numbers == question).sum(axis=1)
+
+    def found(self, numbers: list[int], question: list[int]) -> int:
+        return self.tokens.index(f"#{numbers.count(question[0])}")
+
+
+@dataclass(frozen=True)
+class Fill(SortHint):
+    """The sorted list with one number missing: which? T = 2 length + 2.
+
+    >>> print(show(Fill(), np.random.default_rng(0), length=6, samples=1))
+    length 6
+    inputs   ^   125 53  102 34  121 117  fill 34 53  102 ?   121 125
+    targets  125 53  102 34  121 117 fill 34   53 102 ?   121 125 117
+    scored                                                        *
+    """
+
+    marker: ClassVar[int] = FILL
+
+    def width(self, length: int) -> int:
+        self.check(length)
+        return 2 * length + 2
+
+    def pose(self, rng: np.random.Generator, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        ordered = np.sort(numbers, axis=1)
+        ordered[np.arange(len(ordered)), rng.integers(numbers.shape[1], size=len(ordered))] = GAP
+        return numbers, ordered
+
+    def told(self, numbers: np.ndarray, question: np.ndarray) -> np.ndarray:
+        """What the two sums differ by."""
+        return numbers.sum(axis=1) - np.where(question == GAP, 0, question).sum(axis=1)
+
+    def found(self, numbers: list[int], question: list[int]) -> int:
+        left = list(numbers)
+        for number in question:
+            if number != GAP:
+                left.remove(number)
+        return left[0]
+
