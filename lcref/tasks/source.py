@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lcref.tasks.copy import Copy
+from lcref.tasks.sort import Sort
 from lcref.tasks.sort_hints import Successor
 from lcref.tasks.task import CONTENT, Task, mixed
 
@@ -62,6 +63,7 @@ class HintedSource(TaskSource):
     With a fraction of 0 the batches are not those of TaskSource: which rows are hints is drawn all the same.
     """
 
+    task: Task = Sort()
     hint: Task = Successor()
     fraction: float = 0.5
     hint_weight: float = 1.0
