@@ -22,6 +22,7 @@ from lcref.tasks.sort import Sort, SortDuplicates
 from lcref.tasks.sort_hints import Count, Fill, Predecessor, Successor
 from lcref.tasks.source import HintedSource, TaskSource
 from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
+from lcref.tasks.turing import TuringTrace
 
 TASKS = {
     "copy": Copy,
@@ -36,6 +37,10 @@ TASKS = {
     "increment": Increment,
     "increment_reversed": IncrementReversed,
     "parity": Parity,
+    "turing_parity": TuringTrace,
+    "turing_increment": partial(TuringTrace, machine="increment"),
+    "turing_addition": partial(TuringTrace, machine="addition"),
+    "turing_compare": partial(TuringTrace, machine="compare"),
     "addition": Addition,
     "addition_reversed": AdditionReversed,
     "addition_hinted": AdditionHinted,

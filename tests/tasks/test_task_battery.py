@@ -154,6 +154,8 @@ def bumped(field, value):
         return "random" if value != "random" else "cycle"
     if isinstance(value, bool):
         return not value
+    if field == "machine":
+        return "increment" if value != "increment" else "parity"
     return 0.5 if value is None else value * 2
 
 

@@ -1,0 +1,100 @@
+"""Machines compute what they are named after; the switches of a trace take away what they say and nothing else."""
+import numpy as np
+import pytest
+
+from lcref.tasks import EOS, SEP, TuringTrace
+from lcref.tasks.turing import BLANK, MACHINES
+
+
+def rows(task, length=9, batch=200):
+    """(symbols on the tape, names of everything that is scored) of every row"""
+    drawn = task.sample(np.random.default_rng(0), batch, length)
+    cells = length * task.machinery.per_length
+    scored = (drawn.weights > 0)
+    return [([task.tokens[i] for i in inputs[2:2 + 2 * cells:2]], [task.tokens[i] for i in targets[which]])
+            for inputs, targets, which in zip(drawn.inputs, drawn.targets, scored)]
+
+
+def number(digits):
+    return int("".join(digits))
+
+
+def test_parity():
+    for tape, answer in rows(TuringTrace("parity", trace=False)):
+        assert answer == ["odd" if tape.count("1") % 2 else "even", "$"]
+
+
+def test_increment():
+    for tape, answer in rows(TuringTrace("increment", trace=False)):
+        assert number(tape[::-1]) + 1 == number(answer[:-2][::-1]) + 10**9 * (answer[-2] == "carry")
+
+
+def test_addition():
+    for tape, answer in rows(TuringTrace("addition", trace=False)):
+        a, b = number(tape[::2][::-1]), number(tape[1::2][::-1])
+        assert a + b == number(answer[:-2][::-1]) + 10**9 * (answer[-2] == "c1")
+
+
+def test_compare():
+    verdicts = []
+    for tape, answer in rows(TuringTrace("compare", trace=False), batch=500):
+        a, b = number(tape[::2]), number(tape[1::2])
+        verdicts.append(answer[0])
+        assert answer == ["same" if a == b else "less" if a < b else "more", "$"]
+    assert all(verdicts.count(verdict) > 50 for verdict in ("same", "less", "more")), "all three are common"
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+def test_a_trace_is_the_machine_step_by_step(machine):
+    """Read back: from state to state by the dict, at consecutive addresses, over the tape's own symbols."""
+    delta = MACHINES[machine].delta
+    for tape, said in rows(TuringTrace(machine), length=5, batch=50):
+        said, state = iter(said), MACHINES[machine].states[0]
+        assert next(said) == state
+        first = None
+        for i, symbol in enumerate([*tape, BLANK]):
+            address = int(next(said).removeprefix("a"))
+            first = address if first is None else first
+            assert address == first + i and next(said) == symbol
+            if symbol != BLANK:
+                state, new = delta[state, symbol]
+                assert new is None or next(said) == new
+                assert next(said) == state
+        assert next(said) == "$" and next(said, None) is None
+
+
+@pytest.mark.parametrize("switches, kept", [
+    (dict(address=False), lambda name: not name.startswith("a")), (dict(fetch=False), lambda name: name not in ("0", "1", BLANK)),
+    (dict(address=False, fetch=False), lambda name: name in ("even", "odd", "$"))])
+def test_switches_take_their_tokens_away(switches, kept):
+    for (tape, whole), (same, less) in zip(rows(TuringTrace()), rows(TuringTrace(**switches))):
+        assert tape == same and less == [name for name in whole if kept(name)]
+
+
+def test_joined_steps_keep_every_second_state():
+    for length in (4, 5):
+        for (_, one), (_, two) in zip(rows(TuringTrace(), length), rows(TuringTrace(cells=2), length)):
+            states = [name for name in one if name in ("even", "odd")]
+            want = [states[i] for i in range(length + 1) if i % 2 == 0 or i == length]
+            assert [name for name in two if name in ("even", "odd")] == want and len(one) - len(two) == len(states) - len(want)
+
+
+def test_tapes_are_written_the_same_whatever_is_traced():
+    a, b = (task.sample(np.random.default_rng(3), 20, 6) for task in (TuringTrace(), TuringTrace(trace=False)))
+    end = int((a.inputs[0] == SEP).argmax()) + 1
+    assert (a.inputs[:, :end] == b.inputs[:, :end]).all() and (b.targets[:, -1] == EOS).all()
+
+
+def test_starts_are_everywhere_in_the_pool():
+    task = TuringTrace(addresses=20)
+    drawn = task.sample(np.random.default_rng(0), 2000, 15).inputs[:, 1]
+    assert len(np.unique(drawn)) == 20 - 15, "a tape of 15 and its blank begin at 0 .. 4"
+
+
+def test_wrong_settings():
+    with pytest.raises(KeyError, match="unknown machine 'sort'; there is: parity, increment, addition, compare"):
+        TuringTrace("sort")
+    with pytest.raises(ValueError, match="addresses 2 is below 3"):
+        TuringTrace("addition", addresses=2)
+    with pytest.raises(ValueError, match="length 10 is too long"):
+        TuringTrace("addition", addresses=20).width(10)
