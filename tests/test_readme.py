@@ -1,10 +1,11 @@
 """The README keeps its promises: its tables are the committed results, its Python runs, its commands exist, its files are there."""
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from lcref import config, extension, report, results, showing
+from lcref import claims, config, extension, report, results, showing
 from lcref.experiment import Figure, experiments, load
 
 ROOT = Path(__file__).parents[1]
@@ -34,6 +35,21 @@ def test_pages_are_the_committed_results(name):
     page = path.with_suffix(".md").read_text(encoding="utf-8")
     assert page == showing.page(experiment, showing.lines_of(experiment, path), path)
     assert all(path.with_name(picture).is_file() for picture in re.findall(r"\]\(([\w.-]+\.png)\)", page))
+
+
+@pytest.mark.skipif(not (ROOT / "results/context_extension/tiny.cpu.jsonl").exists(), reason="not run yet")
+def test_context_extension_is_the_committed_results():
+    """The tables that are shown, and every verdict."""
+    (experiment,) = load("context_extension/tiny")
+    path = ROOT / "results/context_extension/tiny.cpu.jsonl"
+    lines = showing.lines_of(experiment, path)
+    assert all(sum(line["run"] == run for line in lines) == 3 for run in experiment.runs["cpu"])
+    digests = {name: config.digest(replace(run, seed=0)) for name, run in experiment.runs["cpu"].items()}
+    assert all(line["digest"] == digests[line["run"]] for line in lines), "the declared runs are not those that were carried out"
+    for number in (0, 2, 6, 7):
+        assert report.markdown(lines, experiment.figures[number]).split("\n\n")[0] in block("context")
+    for claim in experiment.claims:
+        assert f"- **{claims.judge(claim, lines)[0]}**: {claim.statement}" in block("context")
 
 
 def test_tables_of_the_published_model_are_the_committed_results():
