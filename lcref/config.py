@@ -29,10 +29,10 @@ TABLES = {
     "feed_forward": "lcref.nn.layers:FEED_FORWARDS",
     "norm": "lcref.nn.layers:NORMS",
     "scaling": "lcref.ops.rope_scaling:SCALINGS",
-    "memory": "lcref.ops.ssm.forgetting:MITIGATIONS",
+    "mitigation": "lcref.ops.ssm.forgetting:MITIGATIONS",
 }
 # Fields that hold a part of some kind under another name.
-FIELD_KINDS = {"pattern": "mixer", "base": "position"}
+FIELD_KINDS = {"pattern": "mixer", "base": "position", "memory": "mitigation"}
 
 
 def table(kind: str) -> dict:

@@ -2,9 +2,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
 from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig, row_length
