@@ -83,9 +83,9 @@ def test_run_prints_progress_table_and_where_things_are(done):
     assert "rope seed 1: step 8/8  loss " in text and "nope seed 0: done, exact match " in text
     assert "Does it copy?" in text and "exact match by letters" in text and "token accuracy by letters" in text
     path = out / "tiny_experiment.smoke.jsonl"
-    assert f"figure   {path.with_suffix('.png')}" in text and f"results  {path}  (4 lines)" in text
+    assert f"figure   {path.with_suffix('.png')}" in text and f"results  {path}  (4 lines)" in text and f"page     {path.with_suffix('.md')}" in text
     assert path.with_suffix(".png").read_bytes().startswith(b"\x89PNG")
-    assert {p.name for p in out.iterdir()} == {"checkpoints", path.name, path.with_suffix(".png").name}
+    assert {p.name for p in out.iterdir()} == {"checkpoints", path.name, path.with_suffix(".png").name, path.with_suffix(".md").name}
 
 
 def test_run_again_says_that_nothing_is_to_do(done, request, capsys):
