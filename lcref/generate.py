@@ -21,7 +21,7 @@ from flax import nnx
 
 from lcref.nn.decoder import growing
 
-PIECE = 4096                                   # tokens of a prompt that are read at once where memory is bounded
+PIECE = 16_384                                 # tokens of a prompt that are read at once: one pass skips hidden tiles, pieces cannot
 
 
 def check(vocab, temperature, top_k, top_p):

@@ -4,7 +4,7 @@ Three kernels, each a grid of tiles: forward over (batch, query head, query tile
 head, key tile, query head of the group, query tile). The last axes run in order and carry their sums in scratch memory.
 
 Tiles are transposed: scores stand as s^T [bk, bq], keys down and queries across. A row's maximum, sum and log-sum-exp are then [1, bq], one
-lane a query, and are stored as 4 bytes a row; every product contracts what is contiguous.
+lane a query, and are stored as 4 bytes a row.
 
 Which tiles there are is decided before the kernel runs, by the mask's own `tile` answers: a table gives, for each query tile, the numbers of
 the key tiles that it reads and whether they need the element mask (PARTIAL) or not (FULL). The table is prefetched into scalar memory; a
@@ -13,6 +13,8 @@ copied again. So a window, sinks or any block-sparse mask costs what its live ti
 
 Not here, and refused by name: bias arrays and functions other than ALiBi's slopes, positions that are not 0 .. T-1, queries at other slots
 than keys begin at. Softplus weights have passes of their own and share the backward kernels: lcref/kernels/softplus_tpu.py.
+
+Checked interpreted, and compiled ahead of time by the vendor's compiler; no TPU has run it yet.
 """
 from functools import partial
 from typing import Any, NamedTuple
@@ -56,9 +58,11 @@ def why_not(q, *, bias=None, weights=softmax, q_pos=None, k_pos=None, mask=None,
     if q.dtype not in (jnp.float32, jnp.bfloat16):
         return f"it computes in float32 or bfloat16, not {q.dtype}"
     try:
-        without_documents(mask)
+        rest, _ = without_documents(mask)
     except ValueError as error:
         return str(error)
+    if jax.tree.leaves(rest):
+        return "its masks ask positions alone, beside one factor of packed documents: this one looks positions up in an array"
     return None
 
 
@@ -267,7 +271,7 @@ def dkv_kernel(form, plan, numbers, kinds, *refs):
 # ----------------------------------------------------------------------------------------------------------------- the calls
 
 def call(plan, kernel, grid, parallel, tables, inputs, outputs, scratch):
-    """inputs, outputs: {name: (array or its shape, block, index map)}, in the kernel's order; absent ones left out."""
+    """inputs, outputs: [(array or its shape, block, index map)] in the kernel's order, absent ones left out; block None: in scalar memory."""
     def spec(block, index):
         return pl.BlockSpec(memory_space=pltpu.SMEM) if block is None else pl.BlockSpec(block, index)
     return pl.pallas_call(

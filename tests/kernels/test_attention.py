@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lcref.kernels.attention import IMPLEMENTATIONS, SMALL, WHY_NOT, dot_product_attention, pick
+from lcref.nn.mixers.attention import AttentionConfig
 from lcref.ops import masks
 from lcref.ops.attention import attend
 from lcref.ops.bias import alibi
@@ -61,6 +62,7 @@ PLAIN = dict(mask=masks.causal(), bias=None, slopes=None, scale=None, soft_cap=N
     ("pallas_tpu", "tpu", dict(weights=LogN(8.0)), "softmax, lssa or lssar, not LogN"),
     ("pallas_tpu", "tpu", dict(q_pos=np.arange(40) + 1), "slots 0, 1, 2"),
     ("pallas_tpu", "tpu", dict(mask=masks.causal() | masks.segments(IDS, IDS)), "one factor of the mask"),
+    ("pallas_tpu", "tpu", dict(mask=AttentionConfig(window=8, sinks=2).mask(IDS)), "looks positions up in an array"),
     ("cudnn", "gpu", dict(), "bfloat16 or float16, not float32"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16), None),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.window(5) & masks.causal()), None),

@@ -15,7 +15,7 @@ from lcref.nn.mixers.s4 import S4Config, S4DConfig
 from lcref.nn.mixers.s5 import S5Config
 from lcref.nn.positions import Alibi, Nope, Rope
 from lcref.ops.ssm.forgetting import CapState, ForgetMore, RecentOnly
-from lcref.ops.weights import LogN, Tempered
+from lcref.ops.weights import LogN, Lssar, Tempered
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
@@ -29,6 +29,7 @@ KINDS = {
     **{name: SMALL.get(name) or cfg() for name, cfg in MIXERS.items()},
     "capped, normed, tempered": AttentionConfig(soft_cap=2.0, qk_norm=True, weights=Tempered(0.5)),
     "window": AttentionConfig(window=3, weights=LogN(4.0)),
+    "softplus": AttentionConfig(weights=Lssar(3)),
     "window and sinks": AttentionConfig(window=3, sinks=2),
     "window longer than the row": AttentionConfig(window=9, sinks=1),
     "chunked": AttentionConfig(implementation="chunked"),

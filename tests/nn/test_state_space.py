@@ -175,6 +175,13 @@ def test_the_tpu_kernel_says_where_it_runs():
         make(dataclasses.replace(BASE["mamba2"], form="pallas_tpu"))(X)
 
 
+def test_decays_are_shown_as_they_were_used():
+    seen = {name: {} for name in ("plain", "more")}
+    for name, memory in (("plain", None), ("more", ForgetMore(3.0))):
+        make(dataclasses.replace(BASE["mamba2"], memory=memory))(X, seen=seen[name])
+    assert_close(seen["more"]["log_decay"], 3 * seen["plain"]["log_decay"])
+
+
 def test_the_head_width_by_itself():
     assert Mamba2Config().shape(64) == (2, 64, 1, 64) and Mamba2Config().shape(24) == (3, 16, 1, 64)
 

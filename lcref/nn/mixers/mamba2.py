@@ -25,7 +25,7 @@ from lcref.kernels.ssd import FORMS
 from lcref.nn.layers import Linear
 from lcref.nn.mixers.s4 import log_uniform
 from lcref.ops.ssm import ssd
-from lcref.ops.ssm.forgetting import MITIGATIONS
+from lcref.ops.ssm.forgetting import MITIGATIONS, ForgetMore
 from lcref.ops.ssm.short_conv import short_conv
 from lcref.ops.ssm.tracking import signed_recurrent, signed_step
 
@@ -98,12 +98,13 @@ class Mamba2(nnx.Module):
         self.out = Linear(E, d_model, rngs, gain, cfg.bias)
 
     def __call__(self, x, positions=None, segments=None, seen=None):
-        """seen: a dict that receives the final state [B,H,P,N], and dt and the log decays dt A of every token [B,T,H] (before `memory`)."""
+        """seen: a dict that receives the final state [B,H,P,N], and dt and the log decays of every token [B,T,H]."""
         z, inputs, dt = self.project(x)
         inputs, _ = self.convolve(inputs, segments=segments)
         y, state = self.scan(dt, *self.parts(inputs), segments=segments)
         if seen is not None:
-            seen |= dict(state=state, dt=dt, log_decay=dt * self.A()[None, None, :])
+            more = self.cfg.memory.decay if isinstance(self.cfg.memory, ForgetMore) else 1.0
+            seen |= dict(state=state, dt=dt, log_decay=more * dt * self.A()[None, None, :])
         return self.read_out(y, z)
 
     def init_state(self, batch, length, dtype=jnp.float32):
