@@ -4,7 +4,8 @@
 
 mamba2   one layer, forward and forward + backward of input and parameters.
 s4       kernel and convolution of S4, forward and forward + backward, beside equation by equation of arXiv 2111.00396 (section 3 and appendix C):
-         all N modes instead of one of each pair, all L nodes, a sum over modes for each of four products, the inverse transform of all.
+         all N modes instead of one of each pair, all L nodes, a sum over modes for each of four products, the inverse transform of all. It is given
+         C (I - Abar^L), which ours works out.
 lengths  one Mamba-2 and one attention layer of the same width at T = 1k .. 128k, forward; the exponent is the slope of log time over log T.
 decode   one token after 1k, 32k and 1M tokens: the state has one size.
 """

@@ -11,7 +11,7 @@ control whose frequencies stay plain (`random_...`), and the chunked one the con
 
 Context loss is taken on the last 64 bytes of a row, the same bytes at every length. Chunk loss is what papers print: the mean over
 all positions of rows of each length, cut from the same text. Papers: arXiv 2306.15595, 2309.00071, 2309.16039, 2310.16450, 2401.06951,
-2308.16137, 2309.17453, 2401.01325, 2309.10400. On 2 cores about 40 minutes per seed: nine for the base model, one to three for each that trains on.
+2308.16137, 2309.17453, 2401.01325, 2309.10400. Two runs at a time on 2 cores, 13 to 17 minutes for a base model, 2 to 6 for each that trains on.
 """
 from dataclasses import replace
 

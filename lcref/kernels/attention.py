@@ -6,7 +6,7 @@
 dense        the T x S matrix at once: fastest while it is small (decoding, short sequences)
 chunked      tiles and an online softmax: O(T + S) memory, skips what the mask hides
 pallas_tpu   the same as TPU kernels (lcref/kernels/flash_tpu.py, softplus_tpu.py)
-cudnn        NVIDIA's kernel through jax.nn: bfloat16 or float16, causal and window masks without a matrix, no log-sum-exp
+cudnn        NVIDIA's kernel through jax.nn: bfloat16 or float16, causal and window masks, no log-sum-exp; not run on a device yet
 """
 from functools import partial
 

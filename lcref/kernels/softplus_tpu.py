@@ -19,7 +19,8 @@ from jax.experimental import pallas as pl
 
 from lcref.kernels.flash_tpu import LOW, Form, Refs, backward, blocks, call, dot, each_kind, over_query_tiles, whole_tiles
 from lcref.ops.tiles import count_visible, pad
-from lcref.ops.weights import NOISE
+from lcref.ops.tiles_softplus import known
+from lcref.ops.weights import above
 
 
 def softplus_attention(q, k, v, weights, *, mask=None, slopes=None, scale=None, soft_cap=None, block_q=512, block_k=512, interpret=False):
@@ -37,6 +38,7 @@ def softplus_attention(q, k, v, weights, *, mask=None, slopes=None, scale=None, 
 # ------------------------------------------------------------------------------------------------------------------ in a tile
 
 def softplus(s):
+    """jax.nn.softplus in operations that the kernel compiler knows."""
     return jnp.maximum(s, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(s)))
 
 
@@ -47,19 +49,10 @@ def tile(plan, r, head, i, j, masked):
     return jnp.where(seen(), s, LOW) if masked else s, t, distance
 
 
-def above(s, mean):
-    F = softplus(s)
-    return jnp.where(F - mean > NOISE * mean, F - mean, 0.0)
-
-
-def known(x):
-    return jnp.where(x == 0, 1.0, x)
-
-
 def moved(r, weights, plan, head, i, j, masked):
     """(s, weights u, dx, |q - k|, t) of a tile"""
     s, t, distance = tile(plan, r, head, i, j, masked)
-    x, p = above(s, r.mean[...]), weights.exponent
+    x, p = above(softplus(s), r.mean[...]), weights.exponent
     over = 1 / known(r.top[...])
     y, du = x * over, (dot(r.v[...], r.d_out[...], 1, 1) - r.delta[...]) * r.share[...]
     return s, y**p * r.share[...], jnp.where(x > 0, p * y ** (p - 1) * over * du, 0.0), distance, t
@@ -102,7 +95,7 @@ def weigh_kernel(weights, plan, numbers, kinds, *refs):
         r.m[...], r.l[...], r.acc[...] = jnp.zeros_like(r.m), jnp.zeros_like(r.l), jnp.zeros_like(r.acc)
 
     def visit(masked):
-        x = above(tile(plan, r, head, i, j, masked)[0], r.mean[...])
+        x = above(softplus(tile(plan, r, head, i, j, masked)[0]), r.mean[...])
         m = jnp.maximum(r.m[...], x.max(0, keepdims=True))
         over = 1 / known(m)
         u, shrink = (x * over) ** p, (r.m[...] * over) ** p

@@ -13,8 +13,8 @@ forward pass (T/Q states), everything else is computed again. With G = C B^T o L
     ds = W 1 - W^T 1 + e^s <dy, C h> - e <B v, dh>,   and at the last token  + e^{s_Q} <h, dh> + sum e <B v, dh>
     dh <- e^{s_Q} dh + (e^s C)^T dy
 
-No exponent is above 0: L is masked before exp. Sums, states and decays are float32; products take their operands' type, float32 at full
-precision. Packed documents are not here: use the chunked form.
+No exponent is above 0: L is masked before exp. Everything is float32, products at full precision, whatever the input. O(T (Q (N+P) + N P)) a
+head. Packed documents are not here: use the chunked form. Checked interpreted, and compiled ahead of time; no TPU has run it yet.
 """
 from functools import partial
 from typing import Any, NamedTuple
@@ -110,7 +110,7 @@ def backward_kernel(v, down, across, B, C, before, dy, d_final, dv, d_down, d_ac
 # ----------------------------------------------------------------------------------------------------------------- the calls
 
 def specs(plan, count, shapes, backwards):
-    """Blocks of one chunk: shapes name what each array is by chunk, "Q*" per head, "G*" per group, or per head alone, "h"."""
+    """Block specs of one chunk. shapes: (kind, *block) for each array, kind "head" or "group" for one block a chunk, "state" for one a head."""
     at = (lambda c: count - 1 - c) if backwards else (lambda c: c)
 
     def spec(kind, *block):

@@ -12,8 +12,8 @@
 n is the number of keys the row may see, itself included: t + 1 under a causal mask, the in-document count in packed rows, and the
 same in decoding as in training, because it never depends on how many queries are computed at once. Why ln n: the weight of one key
 that leads by delta among n is 1 / (1 + (n - 1) exp(-c delta)); to keep it fixed while n grows, the scale c must grow like ln n.
-Softplus is linear, not exponential, in large scores, so that it cannot dilute or overflow as exp does; but it is never near zero either,
-and n small weights add up. Re-weighting takes that floor away: what is left are the few keys that stand out, however long the row.
+Softplus is linear, not exponential, in large scores, so that it cannot overflow as exp does; but it never comes near zero either, and n small
+weights add up. Re-weighting takes that floor away: what is left are the few keys that stand out, however long the row.
 
 A weights value is a frozen dataclass and a pytree: static fields are constants, array leaves (tau) are what a layer learns.
     weights.prepared(q, k)     queries and keys before their product: as they are, or of length 1
@@ -108,7 +108,7 @@ class Tempered(Weights):
 @weights_type
 class SSMax(Weights):
     """tau ln n with tau learned, one scalar per layer. Deviation: the paper learns one per head as well."""
-    tau: jax.Array | float = 0.43                              # the paper's starting value
+    tau: jax.Array | float = 0.43                              # 1 / ln 10: begins as plain softmax where a row sees 10 keys
 
     def factor(self, n):
         return self.tau * ln(n)
