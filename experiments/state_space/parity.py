@@ -1,0 +1,50 @@
+"""Which recurrences can count modulo two past their training length? Parity of up to 40 bits, asked of 256.
+
+One bit of state is enough, if it can flip. Mamba-2's decay exp(dt A) lies in [0, 1] and cannot; 2 exp(dt A) - 1 lies in [-1, 1] and can
+(arXiv 2411.12537). S4D and S5 have complex eigenvalues, but the same ones at every step, whatever the bit. Attention averages, and its
+margin shrinks as the row grows. Guessing is right half of the time. About ... per run on 2 cores.
+"""
+from dataclasses import replace
+
+from lcref.claims import Claim, of
+from lcref.evaluate import ExactMatch
+from lcref.experiment import Figure, Run
+from lcref.nn.decoder import DecoderConfig
+from lcref.nn.mixers.attention import AttentionConfig
+from lcref.nn.mixers.mamba2 import Mamba2Config
+from lcref.nn.mixers.s4 import S4DConfig
+from lcref.nn.mixers.s5 import S5Config
+from lcref.nn.positions import Nope, Rope
+from lcref.tasks import Parity, TaskSource
+from lcref.train import TrainConfig
+
+MODELS = {
+    "mamba2_signed": dict(mixer=Mamba2Config(16, allow_neg_eigval=True)), "mamba2": dict(mixer=Mamba2Config(16)),
+    "s4d": dict(mixer=S4DConfig(32)), "s5": dict(mixer=S5Config(64)),
+    "nope": dict(mixer=AttentionConfig(heads=4)), "rope": dict(mixer=AttentionConfig(heads=4), position=Rope()),
+}
+
+
+def runs(base):
+    return {name: replace(base, model=replace(base.model, **change)) for name, change in MODELS.items()}
+
+
+CPU = Run(
+    model=DecoderConfig(vocab=Parity().vocab, d_model=64, layers=2, position=Nope()),
+    data=TaskSource(Parity(), min_length=1, max_length=40),
+    train=TrainConfig(steps=3000, batch=64, learning_rate=2e-3),
+    evals=(ExactMatch(lengths=(10, 20, 40, 64, 96, 128, 192, 256), samples=500),),
+)
+SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
+                evals=(ExactMatch(lengths=(10, 40, 64), samples=10),))
+RUNS = {"smoke": runs(SMOKE), "cpu": runs(CPU)}
+SEEDS = 3
+PAPER = {"mamba2_signed": "trained to 40, tested to 256, accuracy scaled so that guessing is 0: Mamba with eigenvalues in [0, 1] 0.00, in [-1, 1] 1.00 "
+                          "(arXiv 2411.12537, table 1)"}
+CLAIMS = (
+    Claim("negative-eigenvalues", "Eigenvalues in [-1, 1] solve parity at every length, those in [0, 1] do not.", source="arXiv 2411.12537, table 1",
+          published="trained to 40, tested to 256, scaled so that guessing is 0: 1.00 and 0.00",
+          holds=(of("mamba2_signed", "exact_match", 256) >= 0.99, of("mamba2", "exact_match", 256) <= 0.55)),
+)
+FIGURES = (Figure("exact_match", title="Parity of rows longer than any seen in training", x_label="bits", y_label="answered right",
+                  trained_to="data.max_length", log_x=True),)
