@@ -6,6 +6,7 @@
 dense        the T x S matrix at once: fastest while it is small (decoding, short sequences)
 chunked      tiles and an online softmax: O(T + S) memory, skips what the mask hides
 pallas_tpu   the same as TPU kernels (lcref/kernels/flash_tpu.py, softplus_tpu.py)
+pallas_gpu   the same for NVIDIA's GPUs (lcref/kernels/flash_gpu.py); not run on a device yet
 cudnn        NVIDIA's kernel through jax.nn: bfloat16 or float16, causal and window masks, no log-sum-exp; not run on a device yet
 """
 from functools import partial
@@ -14,14 +15,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcref.kernels import flash_tpu
+from lcref.kernels import flash_gpu, flash_tpu
 from lcref.kernels.softplus_tpu import softplus_attention
 from lcref.ops import masks
 from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, check
 from lcref.ops.bias.alibi import bias as alibi_bias
 from lcref.ops.weights import Lssa, Softmax, softmax
 
-SMALL = 2**14                                              # T * S up to which one product beats a loop over tiles
+SMALL = {"cpu": 2**14}                                      # T * S up to which one product beats a loop over tiles, by device
+SMALL_ELSEWHERE = 2**20                                    # where starting a kernel costs more than most of them compute
 
 
 def with_slopes(slopes, bias):
@@ -53,6 +55,11 @@ def pallas_tpu(q, k, v, *, return_lse=False, weights=softmax, mask=None, slopes=
     return (out, lse) if return_lse else out
 
 
+def pallas_gpu(q, k, v, *, return_lse=False, mask=None, slopes=None, scale=None, soft_cap=None, **kwargs):
+    out, lse = flash_gpu.flash_attention(q, k, v, mask=mask, slopes=slopes, scale=scale, soft_cap=soft_cap)
+    return (out, lse) if return_lse else out
+
+
 def cudnn(q, k, v, *, mask=None, scale=None, **kwargs):
     n = causal_window(mask)
     window = {} if n is None else dict(local_window_size=(n - 1, 0))
@@ -72,15 +79,22 @@ def anything(**call):
     return None
 
 
+def elsewhere(platform, name):
+    here = jax.default_backend()
+    return None if here == platform else f"it runs on {name}, and this is {here}"
+
+
 def on_tpu(q, **call):
-    if jax.default_backend() != "tpu":
-        return f"it runs on TPU, and this is {jax.default_backend()}"
-    return flash_tpu.why_not(q, **call)
+    return elsewhere("tpu", "TPU") or flash_tpu.why_not(q, **call)
 
 
-def on_gpu(q, *, bias, slopes, soft_cap, weights, return_lse, mask, q_pos, k_pos, **call):
-    if jax.default_backend() != "gpu":
-        return f"it runs on NVIDIA's GPUs, and this is {jax.default_backend()}"
+def on_gpu(q, **call):
+    return elsewhere("gpu", "NVIDIA's GPUs") or flash_gpu.why_not(q, **call)
+
+
+def in_cudnn(q, *, bias, slopes, soft_cap, weights, return_lse, mask, q_pos, k_pos, **call):
+    if away := elsewhere("gpu", "NVIDIA's GPUs"):
+        return away
     if bias is not None or slopes is not None or soft_cap is not None or type(weights) is not Softmax or return_lse:
         return "it does plain softmax: no bias, slopes, soft cap or log-sum-exp"
     if q.dtype not in (jnp.bfloat16, jnp.float16):
@@ -92,8 +106,8 @@ def on_gpu(q, *, bias, slopes, soft_cap, weights, return_lse, mask, q_pos, k_pos
     return None
 
 
-IMPLEMENTATIONS = {"dense": dense, "chunked": chunked, "pallas_tpu": pallas_tpu, "cudnn": cudnn}
-WHY_NOT = {"dense": anything, "chunked": anything, "pallas_tpu": on_tpu, "cudnn": on_gpu}      # what of a call each cannot do, in words
+IMPLEMENTATIONS = {"dense": dense, "chunked": chunked, "pallas_tpu": pallas_tpu, "pallas_gpu": pallas_gpu, "cudnn": cudnn}
+WHY_NOT = {"dense": anything, "chunked": anything, "pallas_tpu": on_tpu, "pallas_gpu": on_gpu, "cudnn": in_cudnn}      # in words
 
 
 def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=None, soft_cap=None, segments=None, weights=softmax,
@@ -128,6 +142,6 @@ def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=N
 
 def pick(q, k, call):
     """Small: dense. Else the device's kernel where it can, and tiles where not."""
-    if q.shape[1] * k.shape[1] <= SMALL:
+    if q.shape[1] * k.shape[1] <= SMALL.get(jax.default_backend(), SMALL_ELSEWHERE):
         return "dense"
-    return next(name for name in ("pallas_tpu", "cudnn", "chunked") if WHY_NOT[name](q=q, **call) is None)
+    return next(name for name in ("pallas_tpu", "cudnn", "pallas_gpu", "chunked") if WHY_NOT[name](q=q, **call) is None)

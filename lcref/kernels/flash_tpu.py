@@ -3,8 +3,9 @@
 Three kernels, each a grid of tiles: forward over (batch, query head, query tile, key tile), dq over the same, dk and dv over (batch, key
 head, key tile, query head of the group, query tile). The last axes run in order and carry their sums in scratch memory.
 
-Tiles are transposed: scores stand as s^T [bk, bq], keys down and queries across. A row's maximum, sum and log-sum-exp are then [1, bq], one
-lane a query, and are stored as 4 bytes a row.
+Forward, a tile of scores is s [bq, bk], and its weights go into the second product as they stand; a row's maximum and sum are kept over 128
+lanes, where they meet tiles without being moved. Backward, tiles are transposed: s^T [bk, bq], keys down and queries across, so that the numbers of
+a row are [1, bq], one lane a query, which is also how the log-sum-exp is stored: 4 bytes a row. benchmarks/tpu_schedule.py counts what each costs.
 
 Which tiles there are is decided before the kernel runs, by the mask's own `tile` answers: a table gives, for each query tile, the numbers of
 the key tiles that it reads and whether they need the element mask (PARTIAL) or not (FULL). The table is prefetched into scalar memory; a
@@ -32,6 +33,7 @@ from lcref.ops.weights import Lssa, Softmax, softmax
 
 DEAD, PARTIAL, FULL = 0, 1, 2
 LOW = -0.7 * float(np.finfo(np.float32).max)                   # a score that is hidden; finite, so that LOW - LOW is 0 and not NaN
+LANES = 128
 
 
 class Plan(NamedTuple):
@@ -119,33 +121,38 @@ def dot(a, b, contract_a, contract_b):
     return lax.dot_general(a, b, (((contract_a,), (contract_b,)), ((), ())), precision=precision, preferred_element_type=jnp.float32)
 
 
-def scores(plan, q, k, slope, i, j):
-    """(s^T [bk,bq] before the mask, tanh of the cap or None, |q - k| or None) of query tile i and key tile j"""
-    s, t, distance = dot(k, q, 1, 1) * plan.scale, None, None
+def scores(plan, q, k, slope, i, j, down):
+    """(s before the mask, tanh of the cap or None, |q - k| or None) of query tile i and key tile j: [bk,bq], or with down="queries" [bq,bk]"""
+    s, t, distance = (dot(q, k, 1, 1) if down == "queries" else dot(k, q, 1, 1)) * plan.scale, None, None
     if plan.soft_cap is not None:
         t = jnp.tanh(s / plan.soft_cap)
         s = plan.soft_cap * t
     if plan.slopes:
-        q_pos, k_pos = positions(plan, i, j)
+        q_pos, k_pos = positions(plan, i, j, down)
         distance = jnp.abs(q_pos - k_pos).astype(jnp.float32)
         s = s - slope * distance
     return s, t, distance
 
 
-def positions(plan, i, j):
-    shape = (plan.bk, plan.bq)
-    return i * plan.bq + lax.broadcasted_iota(jnp.int32, shape, 1), j * plan.bk + lax.broadcasted_iota(jnp.int32, shape, 0)
+def positions(plan, i, j, down):
+    shape, axis = ((plan.bq, plan.bk), 0) if down == "queries" else ((plan.bk, plan.bq), 1)
+    return i * plan.bq + lax.broadcasted_iota(jnp.int32, shape, axis), j * plan.bk + lax.broadcasted_iota(jnp.int32, shape, 1 - axis)
 
 
-def visible(plan, i, j, q_ids, k_ids):
-    """bool [bk,bq]. q_ids [1,bq], k_ids [bk,1], or None."""
-    q_pos, k_pos = positions(plan, i, j)
+def visible(plan, i, j, q_ids, k_ids, down):
+    """bool, of the shape of scores. The ids of packed documents lie along their axes, [1,bq] and [bk,1] or [bq,1] and [1,bk]; or None."""
+    q_pos, k_pos = positions(plan, i, j, down)
     seen = k_pos < plan.keys
     if plan.mask is not None:
         seen = seen & plan.mask.visible(q_pos, k_pos)
     if plan.documents:
         seen = seen & (q_ids == k_ids) & (q_ids > 0)
     return seen
+
+
+def wide(x, n):
+    """Numbers of rows kept over all lanes, [bq,128] -> [bq,n]"""
+    return jnp.tile(x, (1, -(-n // LANES)))[:, :n]
 
 
 def each_kind(kind, visit):
@@ -164,11 +171,11 @@ class Refs:
         for name in names.split():
             setattr(self, name, None if name in absent else next(refs))
 
-    def tile(self, plan, head, i, j):
+    def tile(self, plan, head, i, j, down="keys"):
         """`scores` and `visible` of one tile."""
         slope = None if self.slopes is None else self.slopes[head]
-        seen = lambda: visible(plan, i, j, *((None, None) if self.q_ids is None else (self.q_ids[...], self.k_ids[...])))
-        return scores(plan, self.q[...], self.k[...], slope, i, j), seen
+        seen = lambda: visible(plan, i, j, *((None, None) if self.q_ids is None else (self.q_ids[...], self.k_ids[...])), down)
+        return scores(plan, self.q[...], self.k[...], slope, i, j, down), seen
 
 
 def forward_kernel(plan, numbers, kinds, *refs):
@@ -178,26 +185,23 @@ def forward_kernel(plan, numbers, kinds, *refs):
 
     @pl.when(n == 0)
     def start():
-        r.m[...], r.l[...], r.acc[...] = jnp.full_like(r.m, LOW), jnp.zeros_like(r.l), jnp.zeros_like(r.acc)
+        r.m[...], r.l[...], r.acc[...] = jnp.full_like(r.m, LOW / 2), jnp.zeros_like(r.l), jnp.zeros_like(r.acc)
 
     def visit(masked):
-        (s, _, _), seen = r.tile(plan, head, i, j)
+        (s, _, _), seen = r.tile(plan, head, i, j, "queries")
         if masked:
-            seen = seen()
-            s = jnp.where(seen, s, LOW)
-        m = jnp.maximum(r.m[...], s.max(0, keepdims=True))
-        p, shrink = jnp.exp(s - m), jnp.exp(r.m[...] - m)
-        if masked:                                             # where nothing was seen yet m is LOW too, and p would be 1
-            p = jnp.where(seen, p, 0.0)
-        r.m[...], r.l[...] = m, shrink * r.l[...] + p.sum(0, keepdims=True)
-        r.acc[...] = shrink * r.acc[...] + dot(r.v[...], p.astype(r.v.dtype), 0, 0)
+            s = jnp.where(seen(), s, LOW)
+        m = jnp.maximum(r.m[...], s.max(1, keepdims=True))     # LOW / 2 where nothing was seen yet, and then p = exp(LOW - LOW / 2) = 0
+        p, shrink = jnp.exp(s - wide(m, plan.bk)), jnp.exp(r.m[...] - m)
+        r.m[...], r.l[...] = m, shrink * r.l[...] + p.sum(1, keepdims=True)
+        r.acc[...] = wide(shrink, r.acc.shape[1]) * r.acc[...] + dot(p.astype(r.v.dtype), r.v[...], 1, 0)
     each_kind(kinds[i, n], visit)
 
     @pl.when(n == pl.num_programs(3) - 1)
     def finish():
         l = jnp.where(r.l[...] == 0, 1.0, r.l[...])
-        r.out[...] = (r.acc[...] * (1 / l)).T.astype(r.out.dtype)
-        r.lse[...] = jnp.where(r.l[...] == 0, -jnp.inf, r.m[...] + jnp.log(l))
+        r.out[...] = (r.acc[...] * wide(1 / l, r.acc.shape[1])).astype(r.out.dtype)
+        r.lse[...] = jnp.where(r.l[...] == 0, -jnp.inf, r.m[...] + jnp.log(l)).T[:1]
 
 
 class Form(NamedTuple):
@@ -281,11 +285,11 @@ def call(plan, kernel, grid, parallel, tables, inputs, outputs, scratch):
             out_specs=[spec(block, index) for _, block, index in outputs], scratch_shapes=[pltpu.VMEM(shape, jnp.float32) for shape in scratch]),
         out_shape=[shape for shape, _, _ in outputs],
         compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",) * parallel + ("arbitrary",) * (len(grid) - parallel)),
-        interpret=plan.interpret,
+        interpret=plan.interpret, name=getattr(kernel, "func", kernel).__name__,
     )(*tables, *[array for array, _, _ in inputs])
 
 
-def blocks(plan, q, k, v, slopes, ids, where):
+def blocks(plan, q, k, v, slopes, ids, where, down="keys"):
     """(what q and k look like by query tile, [input triples every kernel begins with]). where: grid and table -> (b, head, key head, i, j)."""
     bq, bk = plan.bq, plan.bk
     at = lambda pick: lambda *grid: pick(*where(*grid))
@@ -296,7 +300,11 @@ def blocks(plan, q, k, v, slopes, ids, where):
     if slopes is not None:
         inputs.insert(0, (slopes, None, None))
     if ids is not None:
-        inputs += [(ids[0], (None, 1, bq), at(lambda b, h, g, i, j: (b, 0, i))), (ids[1], (None, bk, 1), at(lambda b, h, g, i, j: (b, j, 0)))]
+        along = [(ids[0], (None, 1, bq), lambda b, h, g, i, j: (b, 0, i)), (ids[1], (None, bk, 1), lambda b, h, g, i, j: (b, j, 0))]
+        if down == "queries":
+            turned = lambda x: (x[0], x[2], x[1])
+            along = [(jnp.swapaxes(x, 1, 2), turned(block), lambda *place, index=index: turned(index(*place))) for x, block, index in along]
+        inputs += [(x, block, at(index)) for x, block, index in along]
     return by_query, by_key, lanes, inputs
 
 
@@ -313,10 +321,10 @@ def over_key_tiles(R):
 def flash(plan, q, k, v, slopes, ids, by_query, by_key):
     """Heads first and whole tiles: q [B,H,T,K], k [B,G,S,K], v [B,G,S,V] -> (out [B,H,T,V], lse [B,H,1,T])"""
     (B, H, T, _), V = q.shape, v.shape[3]
-    rows, _, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_query_tiles(H // k.shape[1]))
+    rows, _, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_query_tiles(H // k.shape[1]), "queries")
     outputs = [(jax.ShapeDtypeStruct((B, H, T, V), q.dtype), *rows(V)), (jax.ShapeDtypeStruct((B, H, 1, T), jnp.float32), *lanes)]
     grid = (B, H, *by_query[0].shape)
-    return call(plan, forward_kernel, grid, 3, by_query, inputs, outputs, [(1, plan.bq), (1, plan.bq), (V, plan.bq)])
+    return call(plan, forward_kernel, grid, 3, by_query, inputs, outputs, [(plan.bq, LANES), (plan.bq, LANES), (plan.bq, V)])
 
 
 def flash_forward(plan, q, k, v, slopes, ids, by_query, by_key):

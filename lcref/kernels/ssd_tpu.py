@@ -126,7 +126,8 @@ def call(plan, kernel, arrays, kinds, results, result_kinds, state, backwards):
     return pl.pallas_call(
         kernel, grid=(batch, H, count), in_specs=specs(plan, count, kinds, backwards), out_specs=specs(plan, count, result_kinds, backwards),
         out_shape=[jax.ShapeDtypeStruct(shape, jnp.float32) for shape in results], scratch_shapes=[pltpu.VMEM(state, jnp.float32)],
-        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")), interpret=plan.interpret)(*arrays)
+        compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel", "parallel", "arbitrary")), interpret=plan.interpret,
+        name=f"ssd_{kernel.__name__}")(*arrays)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))

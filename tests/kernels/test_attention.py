@@ -6,12 +6,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lcref.kernels import flash_gpu
 from lcref.kernels.attention import IMPLEMENTATIONS, SMALL, WHY_NOT, dot_product_attention, pick
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.ops import masks
 from lcref.ops.attention import attend
 from lcref.ops.bias import alibi
-from lcref.ops.weights import WEIGHTS, LogN, Tempered, softmax
+from lcref.ops.weights import WEIGHTS, LogN, Lssa, Tempered, softmax
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
@@ -46,7 +47,8 @@ CASES = {
 
 
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="what a CPU cannot do")
-@pytest.mark.parametrize("name, reason", [("pallas_tpu", "it runs on TPU, and this is cpu"), ("cudnn", "it runs on NVIDIA's GPUs, and this is cpu")])
+@pytest.mark.parametrize("name, reason", [("pallas_tpu", "it runs on TPU, and this is cpu"), ("pallas_gpu", "it runs on NVIDIA's GPUs, and this is cpu"),
+                                          ("cudnn", "it runs on NVIDIA's GPUs, and this is cpu")])
 def test_a_named_implementation_says_why_not(name, reason):
     with pytest.raises(ValueError, match=f"attention by {name} cannot do this: {reason}"):
         dot_product_attention(**inputs(), implementation=name)
@@ -63,6 +65,14 @@ PLAIN = dict(mask=masks.causal(), bias=None, slopes=None, scale=None, soft_cap=N
     ("pallas_tpu", "tpu", dict(q_pos=np.arange(40) + 1), "slots 0, 1, 2"),
     ("pallas_tpu", "tpu", dict(mask=masks.causal() | masks.segments(IDS, IDS)), "one factor of the mask"),
     ("pallas_tpu", "tpu", dict(mask=AttentionConfig(window=8, sinks=2).mask(IDS)), "looks positions up in an array"),
+    ("pallas_gpu", "gpu", dict(), None),
+    ("pallas_gpu", "gpu", dict(dtype=jnp.float16, mask=masks.segments(IDS, IDS), slopes=jnp.ones(H), soft_cap=2.0, return_lse=True), None),
+    ("pallas_gpu", "gpu", dict(bias=lambda q, k: q), "takes no bias"),
+    ("pallas_gpu", "gpu", dict(weights=Lssa()), "softmax, not Lssa"),
+    ("pallas_gpu", "gpu", dict(q_pos=np.arange(40) + 1), "slots 0, 1, 2"),
+    ("pallas_gpu", "gpu", dict(dtype=jnp.int32), "float32, bfloat16 or float16, not int32"),
+    ("pallas_gpu", "gpu", dict(K=512), "at most 256 wide, not 512"),
+    ("pallas_gpu", "gpu", dict(mask=~masks.segments(IDS, IDS)), "one factor of the mask"),
     ("cudnn", "gpu", dict(), "bfloat16 or float16, not float32"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16), None),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.window(5) & masks.causal()), None),
@@ -74,10 +84,20 @@ def test_what_each_implementation_takes(name, device, change, reason, monkeypatc
     """And that where the device's kernel cannot, tiles do it."""
     monkeypatch.setattr(jax, "default_backend", lambda: device)
     call = PLAIN | change
-    q = jnp.zeros((B, 400, H, K), call.pop("dtype", jnp.float32))
+    q = jnp.zeros((B, 400, H, call.pop("K", K)), call.pop("dtype", jnp.float32))
     found = WHY_NOT[name](q=q, **call)
     assert found is None if reason is None else reason in found
-    assert pick(q, q, call) == (name if reason is None else "chunked") and pick(q[:, :40], q[:, :40], call) == "dense"
+    otherwise = "pallas_gpu" if name == "cudnn" and WHY_NOT["pallas_gpu"](q=q, **call) is None else "chunked"
+    assert pick(q, q, call) == (name if reason is None else otherwise) and pick(q[:, :40], q[:, :40], call) == "dense"
+
+
+def test_what_cudnn_cannot_do_the_other_kernel_does(monkeypatch):
+    """And a jax without the backend that it is written for is a reason, not a crash."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    q = jnp.zeros((B, 400, H, K), jnp.bfloat16)
+    assert [pick(q, q, PLAIN | change) for change in (dict(), dict(soft_cap=2.0), dict(bias=jnp.zeros(1)))] == ["cudnn", "pallas_gpu", "chunked"]
+    monkeypatch.setattr(flash_gpu, "triton", None)
+    assert pick(q, q, PLAIN | dict(soft_cap=2.0)) == "chunked" and "has no more" in WHY_NOT["pallas_gpu"](q=q, **PLAIN)
 
 
 def test_at_least_these_exist():
