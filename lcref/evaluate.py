@@ -9,6 +9,7 @@ cannot measure, `width(source)` is the longest row it will read, `fits(model)` r
     PositionLoss real text, one pass over long windows: nats per byte by position, in buckets
     KeyRecall    real text with a key in it: share of questions answered, by the distance from key to question
     StreamLoss   real text without end, read piece by piece with a state that does not grow: nats per byte by how far the stream has come
+    WeightEntropy  real text: how evenly attention spreads over what it may see, by the length of the row
     StateSpread  real text: how large the states of Mamba-2 layers are, and how much of the first token is left, by position
     Accuracy     rows with one answer at their end, such as images read pixel by pixel: share answered right
 
@@ -26,6 +27,7 @@ import optax
 from flax import nnx
 
 from lcref.nn.decoder import growing
+from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config, Mamba2State
 from lcref.ops.positions import plain
 from lcref.ops.ssm.forgetting import Recent, RecentOnly
@@ -335,6 +337,62 @@ class StateSpread:
         return found
 
 
+@partial(jax.jit, static_argnums=(0, 4))
+def entropies(graph, params, tokens, positions, rows):
+    """Of every attention layer, the entropy [B,H,rows] in nats of the weights [B,H,T,T] in the last rows."""
+    seen = {}
+    nnx.merge(graph, params).hidden(tokens, positions, seen=seen)
+    return [jax.scipy.special.entr(value[:, :, -rows:]).sum(-1) for name, value in seen.items() if name.endswith("/weights")]
+
+
+@dataclass(frozen=True)
+class WeightEntropy:
+    """Real text: the entropy of the attention weights w [B,H,T,T] in the last `rows` rows of each window, mean over windows, rows, heads, layers.
+
+        weight_entropy   H_t = -sum_s w_ts ln w_ts, in nats: exp(H_t) keys of equal weight would have it
+        weight_evenness  H_t / ln n, n = t + 1 tokens up to the row's own: 1 where all of them weigh the same, 0 where one has everything
+
+    The rows are the same tokens at every length, given more and more context before them. A row of zeros (LSSAR where no key stands out)
+    counts as 0. The T x T matrix of a layer is built, for one window at a time.
+    """
+    lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
+    rows: int = 64
+    windows: int = 4
+    split: str = "validation"
+    seed: int = 0
+
+    def __post_init__(self):
+        if not 1 <= self.rows < min(self.lengths):
+            raise ValueError(f"rows={self.rows}: the shortest length is {min(self.lengths)}, and every row looked at has a token before it")
+
+    def check(self, source):
+        needs(self, source, "windows")
+
+    def width(self, source):
+        return window(self, source, max(self.lengths))
+
+    def fits(self, model):
+        """ValueError for a DecoderConfig without attention."""
+        if not any(isinstance(mixer, AttentionConfig) for mixer in model.mixers()):
+            raise ValueError("WeightEntropy looks at the weights of attention layers, and this model has none")
+
+    def __call__(self, decoder, source):
+        self.check(source)
+        self.fits(decoder.cfg)
+        text = source.windows(self.seed, self.windows, max(self.lengths), split=self.split)[:, :-1]
+        graph, params = nnx.split(decoder)
+        scheme, found = decoder.cfg.position, {"weight_entropy": {}, "weight_evenness": {}}
+        for length in self.lengths:
+            H = []
+            for n, row in enumerate(text[:, None, -length:]):
+                ids = scheme.ids(jax.random.fold_in(jax.random.key(self.seed), n), jnp.arange(length)[None, :]) if scheme.draws_ids else None
+                H.append(np.concatenate([np.asarray(layer) for layer in entropies(graph, params, row, ids, self.rows)], axis=1))
+            H = np.mean(H, axis=(0, 1, 2))                                     # [rows]
+            found["weight_entropy"][str(length)] = float(H.mean())
+            found["weight_evenness"][str(length)] = float((H / np.log(np.arange(length - self.rows, length) + 1)).mean())
+        return found
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """Rows with one answer, at their last token (lcref.data.pixels): share of a whole split that is answered right, by how long the rows are."""
@@ -356,4 +414,5 @@ class Accuracy:
 
 
 EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "position_loss": PositionLoss,
-         "key_recall": KeyRecall, "stream_loss": StreamLoss, "state_spread": StateSpread, "accuracy": Accuracy}
+         "key_recall": KeyRecall, "stream_loss": StreamLoss, "state_spread": StateSpread, "weight_entropy": WeightEntropy,
+         "accuracy": Accuracy}

@@ -11,7 +11,20 @@ from flax import nnx
 from lcref import evaluate
 from lcref.data.keyed import Keyed
 from lcref.data.text import Text
-from lcref.evaluate import EVALS, Accuracy, ChunkLoss, ContextLoss, ExactMatch, KeyRecall, PositionLoss, StateSpread, StreamLoss, score, scored
+from lcref.evaluate import (
+    EVALS,
+    Accuracy,
+    ChunkLoss,
+    ContextLoss,
+    ExactMatch,
+    KeyRecall,
+    PositionLoss,
+    StateSpread,
+    StreamLoss,
+    WeightEntropy,
+    score,
+    scored,
+)
 from lcref.generate import generate
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
@@ -19,6 +32,7 @@ from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.positions import Learned, LMInfinite, Randomized, Rope
 from lcref.ops.rope_scaling import ClexPrior, DynamicNtk
 from lcref.ops.ssm.forgetting import RecentOnly
+from lcref.ops.weights import Lssa, Lssar, Softmax
 from lcref.tasks import Copy, CopyUnique, TaskSource, mixed
 from lcref.train import TrainConfig, train
 from tests.compiling import quick
@@ -135,9 +149,11 @@ CHANGES = {
     "key_recall": (Numbers(), dict(distances=(4, 9), questions=30, split="test", seed=3)),
     "stream_loss": (Keyed(Text(length=16)), dict(length=9, split="test")),
     "state_spread": (Text(length=16), dict(length=16, every=2, windows=2, split="test", seed=1)),
+    "weight_entropy": (Text(length=16), dict(lengths=(4, 9), rows=3, windows=3, split="test", seed=1)),
     "accuracy": (Answers(), dict(split="test")),
 }
-MODELS = {"stream_loss": dict(mixer=AttentionConfig(heads=2, window=4)), "state_spread": dict(mixer=Mamba2Config(state=4, head_dim=8))}
+MODELS = {"stream_loss": dict(mixer=AttentionConfig(heads=2, window=4)), "state_spread": dict(mixer=Mamba2Config(state=4, head_dim=8)),
+          "weight_entropy": {}}
 SAME = {"stream_loss": {"piece"}}                                               # fields that must not show: how a stream is cut
 
 
@@ -145,7 +161,8 @@ SAME = {"stream_loss": {"piece"}}                                               
 def test_every_field_of_an_evaluation_changes_something(name, looked):
     base = {"exact_match": ExactMatch((2,)), "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
             "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50), "stream_loss": StreamLoss(8, 8),
-            "state_spread": StateSpread(8, every=4, windows=3), "accuracy": Accuracy("validation")}[name]
+            "state_spread": StateSpread(8, every=4, windows=3), "weight_entropy": WeightEntropy((4, 8), rows=2, windows=2),
+            "accuracy": Accuracy("validation")}[name]
     source, changes = CHANGES[name]
     model = make(vocab=source.vocab, **MODELS[name]) if name in MODELS else BLIND
     assert set(changes) | SAME.get(name, set()) == {f.name for f in dataclasses.fields(base)}, "a new field needs a change here that shows in the result"
@@ -174,6 +191,8 @@ def test_windows_longer_than_any_text_are_refused_before_training(ev):
     (lambda: ChunkLoss(lengths=(3, 8)), "length 3 does not divide the longest, 8"),
     (lambda: ChunkLoss(lengths=(0, 8)), "length 0 does not divide"),
     (lambda: PositionLoss(length=8, bucket=9), "bucket=9 must be from 1 to length=8"),
+    (lambda: WeightEntropy((8, 4), rows=4), "rows=4: the shortest length is 4"),
+    (lambda: WeightEntropy((8,), rows=0), "rows=0"),
     (lambda: PositionLoss(length=8, bucket=0), "bucket=0 must be from 1 to length=8"),
     (lambda: StateSpread(length=8, every=9), "every=9 must be from 1 to length=8"),
 ])
@@ -185,7 +204,8 @@ def test_lengths_that_would_score_different_tokens(make, words):
 @pytest.mark.parametrize("name, source, what", [("exact_match", Text(), "task"), ("context_loss", TaskSource(), "windows"),
                                                 ("chunk_loss", TaskSource(), "windows"),
                                                 ("position_loss", TaskSource(), "windows"), ("key_recall", Text(), "questions"),
-                                                ("state_spread", TaskSource(), "windows"), ("accuracy", Text(), "examples")])
+                                                ("state_spread", TaskSource(), "windows"), ("weight_entropy", TaskSource(), "windows"),
+                                                ("accuracy", Text(), "examples")])
 def test_an_evaluation_of_the_wrong_source(name, source, what):
     for ask in (EVALS[name]().check, lambda source: EVALS[name]()(None, source)):
         with pytest.raises(ValueError, match=f"{EVALS[name].__name__} reads source.{what}, which {type(source).__name__} does not have"):
@@ -388,3 +408,43 @@ def test_state_spread_by_hand():
 def test_models_without_a_state_to_look_at(mixer):
     with pytest.raises(ValueError, match="this model has none that keeps one"):
         StateSpread(8, 4).fits(DecoderConfig(vocab=257, d_model=8, mixer=mixer))
+
+
+# ------------------------------------------------------------------------------------------------------------------ weights
+
+def test_weight_entropy_by_hand():
+    """Two layers of attention with 2 and 4 heads, and one without: the weights of whole passes, their entropies in float64."""
+    source, layers = Text(length=16), (AttentionConfig(heads=2), Mamba2Config(state=4, head_dim=8), AttentionConfig(heads=4, weights=Lssar(3)))
+    decoder = make(vocab=source.vocab, layers=3, pattern=layers)
+    found = WeightEntropy((6, 9), rows=4, windows=3)(decoder, source)
+    text = source.windows(0, 3, 9)[:, :-1]
+    for length in (6, 9):
+        seen = quick(lambda rows: decoder(rows, capture=True)[1])(text[:, -length:])
+        w = np.concatenate([np.asarray(seen[f"block{i}/weights"], np.float64) for i in (0, 2)], axis=1)        # [windows, 2 + 4 heads, T, T]
+        H = -(w * np.log(np.where(w > 0, w, 1.0))).sum(-1)[:, :, -4:]
+        n = np.arange(length - 3, length + 1)
+        want = {"weight_entropy": H.mean(), "weight_evenness": (H / np.log(n)).mean()}
+        assert_close({name: slices[str(length)] for name, slices in found.items()}, {name: float(value) for name, value in want.items()})
+        assert 0.1 < want["weight_evenness"] < 0.99
+
+
+@pytest.mark.parametrize("weights, window, keys", [(Softmax(), None, None), (Lssa(), None, None), (Softmax(), 3, 3), (Lssar(15), None, 1)])
+def test_weight_entropy_of_keys_that_are_all_alike(weights, window, keys):
+    """ln of how many keys are seen, since all weigh the same; under re-weighting none stands out, and no weight is no entropy."""
+    decoder = make(vocab=257, layers=2, embed_std=0.0, mixer=AttentionConfig(heads=2, weights=weights, window=window))
+    found = WeightEntropy((8, 16), rows=2, windows=2)(decoder, Text(length=16))
+    for length in (8, 16):
+        n = np.array([length - 1, length])
+        H = np.log(n if keys is None else np.full(2, keys))
+        assert_close((found["weight_entropy"][str(length)], found["weight_evenness"][str(length)]), (float(H.mean()), float((H / np.log(n)).mean())))
+
+
+def test_weight_entropy_draws_randomized_ids_from_its_seed():
+    decoder, ev = make(vocab=257, position=Randomized(Rope(), 64)), WeightEntropy((8,), rows=2, windows=2)
+    once, again, plain = ev(decoder, Text(length=16)), ev(decoder, Text(length=16)), ev(make(vocab=257), Text(length=16))
+    assert once == again and abs(once["weight_entropy"]["8"] - plain["weight_entropy"]["8"]) > 1e-4
+
+
+def test_a_model_without_weights_to_look_at():
+    with pytest.raises(ValueError, match="attention layers, and this model has none"):
+        WeightEntropy((8,), rows=2).fits(DecoderConfig(vocab=257, d_model=8, mixer=Mamba2Config(state=4, head_dim=8)))
