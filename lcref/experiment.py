@@ -59,7 +59,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Figure:
-    """What to draw of the metrics of an experiment: one line per run over the slices of one metric, which become the x axis."""
+    """What to draw of the metrics of an experiment: one line per run over the slices of one metric, which become the x axis.
+
+    With `across`, a setting ("model.mixer.state") is the x axis instead, and what is drawn is how far each run gets: the slice at which a
+    metric that falls with its slices crosses `reaching`. Runs whose names differ in their last number alone ("mamba2_16", "mamba2_64") are
+    one line, and where they are three or more the power law through their medians is drawn and printed (lcref/report.py).
+    """
 
     metric: str
     title: str = ""
@@ -69,6 +74,8 @@ class Figure:
     log_x: bool = False
     lower_is_better: bool = False
     over: str = "seeds"  # what a run's lines differ in: the median and range are over these
+    across: str = ""
+    reaching: float = 0.5  # of `across` alone
     runs: tuple[str, ...] = ()  # the runs it shows, also where settings were changed ("rope[model.layers=4]"); all where empty
 
 

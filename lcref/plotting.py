@@ -6,9 +6,10 @@ Colours are those of Okabe and Ito, told apart with any colour vision; markers d
 they lie dashed under the new ones. Reads results lines only. matplotlib is imported when something is drawn.
 """
 
+import math
 from pathlib import Path
 
-from lcref.report import shown, slices, summary, trials
+from lcref.report import law, laws, shown, slices, summary, trials
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 # A run keeps its colour and marker in every figure; the longest name here that the run's name starts with decides.
@@ -96,8 +97,12 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
         axes.plot(x, median, linewidth=2.0, markersize=5.5, zorder=4, clip_on=False, **style[run])
         if bars := {where[name]: point.sampling for name, point in points.items() if point.sampling}:
             axes.vlines(list(bars), *zip(*bars.values()), color=style[run]["color"], linewidth=1.2, alpha=0.7, zorder=3, clip_on=False)
+        if figure.across and (fitted := law(points)):
+            axes.plot(x, [fitted.factor * value**fitted.power for value in x], color=style[run]["color"], linewidth=1.2, linestyle=":", zorder=3)
         ends[run] = (x[-1], median[-1])
 
+    if figure.across:
+        axes.set_yscale("log", base=2)
     if figure.log_x:
         axes.set_xscale("log", base=2)
     axes.set_xticks(list(where.values()), names, minor=False)
@@ -115,7 +120,8 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
         axes.annotate(f"trained to {end:g}", (end, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
                       textcoords="offset points", color="#555555", fontsize=10, va="bottom")
     axes.set_title(figure.title, loc="left", fontsize=12, fontweight="bold", pad=20, wrap=True)
-    axes.annotate(caption(found, before, figure.over), (1, 0), xycoords="axes fraction", xytext=(0, -42), textcoords="offset points", ha="right",
+    below = "; dotted: ".join(filter(None, (caption(found, before, figure.over), laws(found, figure))))
+    axes.annotate(below, (1, 0), xycoords="axes fraction", xytext=(0, -42), textcoords="offset points", ha="right",
                   va="top", fontsize=9, color="#555555")
     label_ends(axes, ends, style)
 
@@ -198,7 +204,8 @@ def label_ends(axes, ends: dict[str, tuple[float, float]], style) -> None:
     order = sorted(ends, key=lambda run: ends[run][1])
     rows = [1 + texts[run].count("\n") for run in order]
     height = min(0.062, 0.9 / sum(rows))  # of one row, as a share of the axes
-    place = [(ends[run][1] - low) / (high - low) for run in order]
+    share = (lambda y: math.log(y / low) / math.log(high / low)) if axes.get_yscale() == "log" else (lambda y: (y - low) / (high - low))
+    place = [share(ends[run][1]) for run in order]
     for i in range(1, len(place)):
         place[i] = max(place[i], place[i - 1] + height * (rows[i - 1] + rows[i]) / 2)
     place[-1] = min(place[-1], 1.0)

@@ -13,6 +13,7 @@ the test problems would have found another share for the same model: `wilson` sa
 problems, so 3 seeds of 200 problems are no 600 trials, and the interval is that of one seed, the median one.
 """
 
+import re
 import textwrap
 from collections import defaultdict
 from typing import NamedTuple
@@ -47,8 +48,73 @@ class Point(NamedTuple):
 
 
 def shown(lines: list[dict], figure) -> list[dict]:
-    """The lines that a figure shows."""
-    return [line for line in lines if not figure.runs or line["run"].partition("[")[0] in figure.runs]
+    """The lines that a figure shows; for one across a setting, what it makes of them."""
+    some = [line for line in lines if not figure.runs or line["run"].partition("[")[0] in figure.runs]
+    return across(some, figure) if figure.across else some
+
+
+def across(lines: list[dict], figure) -> list[dict]:
+    """Lines whose one slice is a setting, and whose value is how far the run got (`reach`): "mamba2_64" becomes "mamba2" at 64.
+
+    Left out: runs without that setting, and those whose metric does not cross the share within the slices that were measured.
+    """
+    found = []
+    for line in lines:
+        value, far = line["config"], reach(line["metrics"].get(figure.metric, {}), figure.reaching)
+        for name in figure.across.split("."):
+            value = value.get(name) if isinstance(value, dict) else None
+        if value is not None and far is not None:
+            series = re.sub(r"_?\d+(?=$|\[)", "", line["run"], count=1)
+            found.append(line | {"run": series, "config": line["config"] | {"evals": ()}, "metrics": {figure.metric: {str(value): far}}})
+    return found
+
+
+def reach(values: dict[str, float], share: float) -> float | None:
+    """Where a metric that falls with its slices first goes below a share, straight between two slices over the logarithm of their size.
+    None where it is below from the first one on, or never.
+
+    >>> reach({"8": 1.0, "16": 0.75, "32": 0.25, "64": 0.0}, 0.75)
+    16.0
+    """
+    points = sorted((float(name), value) for name, value in values.items() if value is not None)
+    for (near, above), (far, below) in zip(points, points[1:]):
+        if above < share:
+            return None
+        if below < share:
+            return float(near * (far / near) ** ((above - share) / (above - below)))
+    return None
+
+
+class Law(NamedTuple):
+    """y = factor x^power, and the share of the variance of log y that it explains."""
+
+    factor: float
+    power: float
+    explained: float
+
+    def __str__(self) -> str:
+        return f"{self.factor:.3g} x^{self.power:.2f}, R^2 {self.explained:.2f}"
+
+
+def law(points: dict[str, Point]) -> Law | None:
+    """The power law through the medians, by least squares of logarithms; None for fewer than three points."""
+    if len(points) < 3:
+        return None
+    x, y = np.log([[float(name), point.median] for name, point in points.items()]).T
+    power, shift = np.polyfit(x, y, 1)
+    return Law(float(np.exp(shift)), float(power), float(1 - ((y - power * x - shift) ** 2).sum() / max(((y - y.mean()) ** 2).sum(), 1e-12)))
+
+
+def laws(found: dict[str, dict[str, Point]], figure) -> str:
+    """In words, for a figure across a setting: "mamba2 1.3 x^0.9, R^2 0.99"; else nothing."""
+    fitted = {run: law(points) for run, points in found.items()} if figure.across else {}
+    return ", ".join(f"{run} {each}" for run, each in fitted.items() if each)
+
+
+def quantity(figure) -> str:
+    """What a figure's values are, and by what."""
+    metric = figure.metric.replace("_", " ")
+    return f"{f'where {metric} crosses {figure.reaching:g}' if figure.across else metric} by {figure.x_label}"
 
 
 def with_lines(figures, lines: list[dict]) -> list:
@@ -104,7 +170,7 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
     rows = {run: [i for i in range(3) if i == 0 or any(column[i] for column in columns.values())] for run, columns in cells.items()}
     seeds = max(point.seeds for points in found.values() for point in points.values())
     ranged, sampled = (any(i in used for used in rows.values()) for i in (1, 2))
-    head = [f"{figure.metric.replace('_', ' ')} by {figure.x_label}"]
+    head = [quantity(figure)]
     if ranged:
         head.append(f"median of {seeds} {figure.over}{'; below it their range' if sampled else ', their range below it'}")
     if sampled:
@@ -121,6 +187,8 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
             room = width - first
         parts[-1] = [f"{row} {cell:>{wide}}" for row, cell in zip(parts[-1], column)]
         room -= wide + 1
+    if words := laws(found, figure):
+        head.append(f"power law of the medians: {words}")
     text = "\n\n".join("\n".join(row.rstrip() for row in part) for part in parts)
     return f"{_wrapped(head, width)}\n{text}" + "\n* the column's best" * ("*" in text)
 
@@ -144,6 +212,8 @@ def markdown(lines: list[dict], figure) -> str:
     body = [[f"`{run}`", *(cell(points.get(name)) for name in names)] for run, points in found.items()]
     rows = [[figure.x_label, *names], ["---"] * (1 + len(names)), *body]
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    if words := laws(found, figure):
+        text = f"{text}\n\nPower law of the medians, by least squares of logarithms: {words}."
     if not (words := trials(found)):
         return text
     fewest = min(point.trials for points in found.values() for point in points.values() if point.trials)

@@ -169,3 +169,41 @@ def test_slices_are_ordered_by_their_numbers():
     lines = [{"run": "a", "config": {}, "metrics": {"m": {"4096@0.9": 1.0, "512@0.5": 1.0, "4096@0.1": 0.0}, "n": {"b": 1.0, "a": 1.0}}}]
     assert report.slices(report.summary(lines, "m")) == ["512@0.5", "4096@0.1", "4096@0.9"]
     assert report.slices(report.summary(lines, "n")) == ["b", "a"]
+
+
+# ------------------------------------------------------------------------------------------------------------ across a setting
+
+ACROSS = Figure("recall", x_label="state", across="model.state", reaching=0.5)
+
+
+def sized(sizes, seeds=(0,)):
+    """Lines of runs whose recall is one half where there are as many pairs as they have numbers of state."""
+    return [{"run": f"mamba_{n}", "seed": seed, "config": {"model": {"state": n}, "evals": [{"samples": 9}]},
+             "metrics": {"recall": {str(pairs): float(1 / (1 + (pairs / n / (1 + seed)) ** 4)) for pairs in (2, 4, 8, 16, 32, 64, 128)}}}
+            for n in sizes for seed in seeds]
+
+
+@pytest.mark.parametrize("values, share, far", [({"8": 1.0, "32": 0.0}, 0.5, 16.0), ({"32": 0.0, "8": 1.0}, 0.75, 8 * 2**0.5),
+                                                ({"8": 0.5, "16": 0.4}, 0.5, 8.0),
+                                                ({"8": 0.4, "16": 0.1}, 0.5, None), ({"8": 0.4, "16": 0.9, "32": 0.1}, 0.5, None),
+                                                ({"8": 1.0, "16": 0.5}, 0.5, None), ({"8": None}, 0.5, None), ({}, 0.5, None)])
+def test_how_far_a_run_gets(values, share, far):
+    assert report.reach(values, share) == (far if far is None else pytest.approx(far))
+
+
+def test_a_figure_across_a_setting_is_one_line_of_many_runs():
+    others = [{"run": "attention", "seed": 0, "config": {"model": {}}, "metrics": {"recall": {"8": 1.0, "16": 0.0}}}]
+    found = report.summary(report.shown(sized((4, 8, 16, 32)) + others, ACROSS), "recall")
+    assert {run: {name: point.median for name, point in points.items()} for run, points in found.items()} == {
+        "mamba": {str(n): pytest.approx(n) for n in (4, 8, 16, 32)}}
+    fitted = report.law(found["mamba"])
+    assert fitted == pytest.approx((1.0, 1.0, 1.0)) and report.law({"4": found["mamba"]["4"]}) is None
+    table = report.table(sized((4, 8, 16, 32)), ACROSS, 200)
+    assert table.startswith("where recall crosses 0.5 by state: power law of the medians: mamba 1 x^1.00, R^2 1.00\n")
+    assert "Power law of the medians, by least squares of logarithms: mamba 1 x^1.00, R^2 1.00." in report.markdown(sized((4, 8, 16)), ACROSS)
+    point = report.summary(report.shown(sized((4, 8), seeds=(0, 1)), ACROSS), "recall")["mamba"]["8"]
+    assert (point.low, point.high, point.seeds, point.trials) == (pytest.approx(8), pytest.approx(16), 2, None)
+
+
+def test_runs_that_never_get_there_are_left_out():
+    assert not report.with_lines([ACROSS], sized((400, 800))) and report.with_lines([ACROSS], sized((400, 8)))

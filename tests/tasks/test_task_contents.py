@@ -161,6 +161,17 @@ def test_mqar_pairs_and_queries(length):
     assert ((row[:, 17:] == BLANK).sum(axis=1) == length - 32).all()
 
 
+@pytest.mark.parametrize("length", [4, 7, 32, 33, 34])
+def test_mqar_as_many_pairs_as_fit(length):
+    task = MQAR(pairs=None, keys=8, values=8, power=1.0)
+    assert (task.shortest, task.longest) == (4, 35)
+    batch = draw(task, length, batch=50)
+    assert (batch.weights.sum(axis=1) == length // 4).all()
+    scored = batch.weights > 0
+    np.testing.assert_array_equal(task.solve(batch.inputs)[scored], batch.targets[scored])
+    assert ((rows(batch) == BLANK).sum(axis=1) == length % 4).all()
+
+
 def test_mqar_gaps_follow_the_power_law():
     """The first slot drawn has p(i) ~ i^(a-1); the set of slots is drawn without replacement as numpy's choice draws it."""
     space, batch = 12, 40_000
