@@ -1,5 +1,6 @@
 # make demo       train, extrapolate, draw: the quickstart experiment with one seed, a few minutes on two cores
 # make test       the test suite (ARGS="-k rope" goes to pytest)
+# make test-tpu-aot   the TPU kernels through the TPU's compiler, without a TPU, in an environment of its own, .venv-tpu (Linux)
 # make install    the environment alone, in .venv
 # make bench      speed, beside that of other libraries where they are installed
 # make notebooks  the notebooks, in a browser
@@ -8,6 +9,7 @@
 # Each does all the set-up it needs. PYTHON=/path/to/python3.12 chooses the interpreter.
 
 VENV  := .venv
+TPU   := .venv-tpu
 BIN   := $(VENV)/bin
 OUT   := runs
 ARGS  ?=
@@ -20,16 +22,20 @@ FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SU
               python3 -c '$(NEWER)' >/dev/null 2>&1 && echo python3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test install bench notebooks doctor clean
+.PHONY: help demo test test-tpu-aot install bench notebooks doctor clean
 
 help:
-	@sed -n '1,8s/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,9s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed
 	@$(BIN)/lcref run quickstart --size cpu --seeds 1 --out $(OUT)
 
 test: $(VENV)/installed-test
 	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+
+# jax tries a libtpu that it finds at import, and nothing else here needs one: hence apart.
+test-tpu-aot: $(TPU)/installed
+	@JAX_PLATFORMS=cpu $(TPU)/bin/python -m pytest -q -n 2 --noconftest -p no:cacheprovider tests/kernels/test_tpu_aot.py $(ARGS)
 
 install: $(VENV)/installed
 
@@ -48,7 +54,7 @@ doctor: $(VENV)/installed
 	@$(BIN)/lcref doctor
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .hypothesis
+	rm -rf $(VENV) $(TPU) build dist .pytest_cache .hypothesis
 	@find lcref experiments tests -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 	@echo "removed the environment and the caches; results of experiments in $(OUT)/ are kept"
 
@@ -62,7 +68,13 @@ $(VENV)/installed $(VENV)/installed-test $(VENV)/installed-notebooks: pyproject.
 	  echo "lcref: installing failed; pip's own words are above. A network (or an index that pip is set up to use) is needed here." >&2; exit 1; }
 	@touch $@
 
-$(BIN)/python:
+$(TPU)/installed: pyproject.toml | $(TPU)/bin/python
+	@echo "installing jax, libtpu and pytest into $(TPU) (a few minutes the first time)"
+	@$(TPU)/bin/python -m pip install --quiet --disable-pip-version-check 'jax[tpu]>=0.10.2' pytest pytest-xdist || { \
+	  echo "lcref: installing failed; pip's own words are above. libtpu is made for Linux; a network (or an index that pip is set up to use) is needed here." >&2; exit 1; }
+	@touch $@
+
+$(BIN)/python $(TPU)/bin/python:
 	@python="$(PYTHON)"; [ -n "$$python" ] || python=$$($(FIND_PYTHON)); \
 	if [ -z "$$python" ]; then \
 	  echo "lcref: needs Python 3.11 or newer; python3 here is $$(python3 --version 2>&1 | head -1). Install one, or name one: make PYTHON=/path/to/python3.12" >&2; exit 1; fi; \
@@ -72,5 +84,5 @@ $(BIN)/python:
 	  echo "lcref: needs Python 3.11 or newer; PYTHON=$$python is $$($$python --version 2>&1 | head -1)" >&2; exit 1; fi; \
 	if ! $$python -c 'import venv, ensurepip' >/dev/null 2>&1; then \
 	  echo "lcref: $$python cannot make virtual environments: its venv or pip module is missing. On Debian and Ubuntu: apt install python3-venv python3-pip" >&2; exit 1; fi; \
-	echo "making $(VENV) with $$($$python --version) ($$python)"; \
-	$$python -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	echo "making $(@:/bin/python=) with $$($$python --version) ($$python)"; \
+	$$python -m venv $(@:/bin/python=) || { rm -rf $(@:/bin/python=); exit 1; }

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import warnings
 from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -302,9 +304,10 @@ class Extend:
 
 @dataclass(frozen=True)
 class Bench:
-    """Run benchmarks and print their tables."""
+    """Run benchmarks and print their tables, or draw the recorded ones."""
 
     names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME")] = ()  # which (default: all; `lcref list benchmarks`)
+    plot: bool = False  # run none: draw the lines of results/bench/*.jsonl as PNGs beside them
 
     def __call__(self):
         from lcref.catalogue import benchmarks
@@ -313,9 +316,14 @@ class Bench:
         there = benchmarks()
         if not there:
             raise ValueError("benchmarks are part of a checkout, and this is an installed copy of lcref without them")
-        for name in [legal(name, there, "benchmark") for name in self.names] or there:
+        python = partial(subprocess.run, cwd=next(iter(there.values())).parent.parent)
+        if self.plot:
+            sys.exit(python([sys.executable, "-c", "from benchmarks import plots; plots.draw_all()"]).returncode)
+        for name in [legal(name.replace("-", "_"), there, "benchmark") for name in self.names] or there:
             print(f"\n{name}", flush=True)
-            if code := subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], cwd=there[name].parent.parent).returncode:
+            if not self.names and name == "tpu_schedule" and not find_spec("libtpu"):
+                print("left out: it needs libtpu, which is not installed")
+            elif code := python([sys.executable, "-m", f"benchmarks.{name}"]).returncode:
                 sys.exit(code)
 
 

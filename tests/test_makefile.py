@@ -1,4 +1,4 @@
-"""`make notebooks` where there are notebooks, and where there are none."""
+"""`make notebooks` where there are notebooks, and where there are none; the environment of `make test-tpu-aot`."""
 import os
 import shutil
 import subprocess
@@ -41,6 +41,16 @@ def test_notebooks_are_opened_where_they_are(checkout):
     assert (done.returncode, done.stdout) == (0, "jupyter lab notebooks\n"), done.stderr
 
 
+def test_the_tpu_compiler_has_an_environment_of_its_own(checkout):
+    (checkout / ".venv/bin/python").unlink()
+    shutil.copytree(checkout / ".venv", checkout / ".venv-tpu")
+    (checkout / ".venv-tpu/bin/python").write_text('#!/bin/sh\necho "apart $@"\n')
+    (checkout / ".venv-tpu/bin/python").chmod(0o755)
+    shutil.copy2(checkout / ".venv/installed-notebooks", checkout / ".venv-tpu/installed")
+    done = make(checkout, "test-tpu-aot")
+    assert done.returncode == 0 and done.stdout.startswith("apart -m pytest ") and "tests/kernels/test_tpu_aot.py" in done.stdout, done
+
+
 def test_the_help_names_the_targets(checkout):
     assert [line.split()[1] for line in make(checkout, "help").stdout.splitlines() if line.startswith("make ")] == [
-        "demo", "test", "install", "bench", "notebooks", "doctor", "clean"]
+        "demo", "test", "test-tpu-aot", "install", "bench", "notebooks", "doctor", "clean"]
