@@ -1,4 +1,5 @@
 """The README keeps its promises: its tables are the committed results, its Python runs, its commands exist, its files are there."""
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,17 @@ def test_tables_of_the_published_model_are_the_committed_results():
         if found:
             table = report.markdown(found, Figure(metric, x_label=label))
             assert table in block("extend"), f"paste this:\n{table}"
+
+
+def test_gpu_times_are_the_committed_results():
+    found = [line for line in map(json.loads, (ROOT / "results/bench/gpu.jsonl").read_text(encoding="utf-8").splitlines()) if "ms" in line]
+    rows = re.findall(r"^\| T = (\d+), (\d+) wide(, window 512)?, (forward|forward and backward) \| (.*) \|$", README, re.M)
+    assert rows
+    for T, K, window, passes, cells in rows:
+        shape = f"'T': {T}, 'K': {K}, 'window': {512 if window else None}, 'backward': {passes != 'forward'}"
+        for name, cell in zip(("lcref pallas_gpu", "lcref chunked", "cudnn", "torch sdpa", "jax.nn xla"), cells.split(" | ")):
+            lines = [line for line in found if line["name"] == name and shape in line["case"]]
+            assert [f"{line['ms']:g} ms" for line in lines] == ([cell.strip()] if cell.strip() else [])
 
 
 def test_the_python_runs():

@@ -24,12 +24,12 @@ from lcref.train import TrainConfig
 
 N = 32                                                     # numbers of state a channel
 MIXERS = {
-    "s4": S4Config(N), "s4_random": S4Config(N, init="random"),
+    "s4": S4Config(N), "s4_random": S4Config(N, init="random"), "s4_gaussian": S4Config(N, init="gaussian"),
     "s4d_lin": S4DConfig(N), "s4d_inv": S4DConfig(N, init="inv"), "s4d_legs": S4DConfig(N, init="legs"),
-    "s4d_real": S4DConfig(N, init="real"), "s4d_random": S4DConfig(N, init="random"),
+    "s4d_real": S4DConfig(N, init="real"), "s4d_random": S4DConfig(N, init="random"), "s4d_gaussian": S4DConfig(N, init="gaussian"),
     "s5": S5Config(64), "mamba2": Mamba2Config(N),
 }
-PERMUTED = ("s4", "s4_random", "s4d_lin", "s4d_random")
+PERMUTED = ("s4", "s4_gaussian", "s4d_lin", "s4d_gaussian")
 
 
 def runs(base):

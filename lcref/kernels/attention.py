@@ -6,8 +6,8 @@
 dense        the T x S matrix at once: fastest while it is small (decoding, short sequences)
 chunked      tiles and an online softmax: O(T + S) memory, skips what the mask hides
 pallas_tpu   the same as TPU kernels (lcref/kernels/flash_tpu.py, softplus_tpu.py)
-pallas_gpu   the same for NVIDIA's GPUs (lcref/kernels/flash_gpu.py); not run on a device yet
-cudnn        NVIDIA's kernel through jax.nn: bfloat16 or float16, causal and window masks, no log-sum-exp; not run on a device yet
+pallas_gpu   the same for NVIDIA's GPUs (lcref/kernels/flash_gpu.py); picked in bfloat16 and float16
+cudnn        NVIDIA's kernel through jax.nn: bfloat16 or float16, causal and window masks, no log-sum-exp
 """
 from functools import partial
 
@@ -22,8 +22,8 @@ from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, ch
 from lcref.ops.bias.alibi import bias as alibi_bias
 from lcref.ops.weights import Lssa, Softmax, softmax
 
-SMALL = {"cpu": 2**14}                                      # T * S up to which one product beats a loop over tiles, by device
-SMALL_ELSEWHERE = 2**20                                    # where starting a kernel costs more than most of them compute
+SMALL = 2**14                                              # T * S up to which one product beats a loop over tiles
+SMALL_SINGLE = 2**20                                       # and in float32 on a GPU, where no kernel here is fast
 
 
 def with_slopes(slopes, bias):
@@ -141,7 +141,9 @@ def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=N
 
 
 def pick(q, k, call):
-    """Small: dense. Else the device's kernel where it can, and tiles where not."""
-    if q.shape[1] * k.shape[1] <= SMALL.get(jax.default_backend(), SMALL_ELSEWHERE):
+    """Small: dense. Else the device's kernel where it can, and tiles where not. On a GPU kernels are for half precision."""
+    single = q.dtype == jnp.float32 and jax.default_backend() == "gpu"
+    if q.shape[1] * k.shape[1] <= (SMALL_SINGLE if single else SMALL):
         return "dense"
-    return next(name for name in ("pallas_tpu", "cudnn", "pallas_gpu", "chunked") if WHY_NOT[name](q=q, **call) is None)
+    kernels = ("pallas_tpu",) if single else ("pallas_tpu", "cudnn", "pallas_gpu")
+    return next(name for name in (*kernels, "chunked") if WHY_NOT[name](q=q, **call) is None)

@@ -14,7 +14,8 @@ outside the tensor cores and slow; bfloat16 and float16 are what the kernel is f
 Written for Pallas on Triton, which jax 0.10 to 0.12 have (deprecated since 0.11); where a later one has it no more, the door says so. Not
 here, and refused by name: bias arrays and functions other than ALiBi's slopes, positions that are not 0 .. T-1, weights other than softmax.
 
-Checked interpreted, and lowered for CUDA; no device has run it yet.
+Run on an H200 (results/bench/gpu.jsonl): equal to float64 within 5e-7 in float32 and 3e-3 in bfloat16, and 1.2 to 1.7 times cuDNN's time in
+causal attention. Packed documents, slopes and the soft cap have run interpreted only.
 """
 import itertools
 from functools import partial
@@ -84,7 +85,7 @@ def passes(dtype, width):
         small = Tiles(32, 32, 4 if width <= 64 else 8, 1)
         return Passes(small, small, small)
     if width <= 64:
-        return Passes(Tiles(128, 64, 4, 3), Tiles(128, 64, 8, 3), Tiles(64, 128, 8, 3))
+        return Passes(Tiles(64, 64, 4, 3), Tiles(64, 64, 4, 3), Tiles(64, 64, 4, 3))
     if width <= 128:
         return Passes(Tiles(128, 64, 8, 3), Tiles(128, 64, 8, 2), Tiles(64, 128, 8, 2))
     return Passes(Tiles(64, 64, 8, 2), Tiles(64, 32, 8, 2), Tiles(32, 64, 8, 2))

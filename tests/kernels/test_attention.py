@@ -87,8 +87,15 @@ def test_what_each_implementation_takes(name, device, change, reason, monkeypatc
     q = jnp.zeros((B, 400, H, call.pop("K", K)), call.pop("dtype", jnp.float32))
     found = WHY_NOT[name](q=q, **call)
     assert found is None if reason is None else reason in found
-    otherwise = "pallas_gpu" if name == "cudnn" and WHY_NOT["pallas_gpu"](q=q, **call) is None else "chunked"
-    assert pick(q, q, call) == (name if reason is None else otherwise) and pick(q[:, :40], q[:, :40], call) == "dense"
+    single = device == "gpu" and q.dtype == jnp.float32
+    otherwise = "dense" if single else "pallas_gpu" if name == "cudnn" and WHY_NOT["pallas_gpu"](q=q, **call) is None else "chunked"
+    assert pick(q, q, call) == (otherwise if single or reason else name) and pick(q[:, :40], q[:, :40], call) == "dense"
+
+
+def test_single_precision_on_a_gpu(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    at = lambda T: pick(*[jax.ShapeDtypeStruct((1, T, H, K), jnp.float32)] * 2, PLAIN)
+    assert (at(1024), at(1025)) == ("dense", "chunked")
 
 
 def test_what_cudnn_cannot_do_the_other_kernel_does(monkeypatch):

@@ -26,7 +26,7 @@ from lcref.ops.ssm.chunks import pack, unpack
 @dataclass(frozen=True)
 class S4Config:
     state: int = 64                                        # N, a channel: even
-    init: Literal["legs", "random"] = "legs"               # HiPPO-LegS; or every part drawn at random, for comparison
+    init: Literal["legs", "random", "gaussian"] = "legs"   # HiPPO-LegS; or, for comparison, P and B N(0,1) and eigenvalues as in s4d.py
     dt_min: float = 1e-3                                   # log dt is uniform between the two; 1/dt is the length a channel sees at first
     dt_max: float = 1e-1
     learning_rate: float = 0.1                             # of the system's own parameters, times the model's
@@ -36,8 +36,8 @@ class S4Config:
 
     def __post_init__(self):
         check(self, s4.FORMS)
-        if self.init not in ("legs", "random"):
-            raise ValueError(f"unknown init {self.init!r}: choose legs or random")
+        if self.init not in ("legs", "random", "gaussian"):
+            raise ValueError(f"unknown init {self.init!r}: choose legs, random or gaussian")
 
     def build(self, d_model, *, position, gain, rngs):
         return S4(self, d_model, gain, rngs)
@@ -49,7 +49,7 @@ class S4Config:
             return Lambda, dict(P=P, B=B)
         keys, shape = jax.random.split(key, 3), (d_model, self.state // 2)
         draws = [jax.random.normal(key, shape, jnp.complex64) for key in keys[1:]]
-        return spread(s4d.random, self.state, d_model, keys[0]), dict(P=draws[0], B=draws[1])
+        return spread(s4d.INITS[self.init], self.state, d_model, keys[0]), dict(P=draws[0], B=draws[1])
 
     def system(self, Lambda, C, dt, P, B):
         return s4.System(Lambda, P, B, C, dt)
@@ -58,7 +58,7 @@ class S4Config:
 @dataclass(frozen=True)
 class S4DConfig:
     state: int = 64
-    init: Literal["lin", "inv", "legs", "real", "random"] = "lin"
+    init: Literal["lin", "inv", "legs", "real", "random", "gaussian"] = "lin"
     discretization: Literal["zoh", "bilinear"] = "zoh"
     dt_min: float = 1e-3
     dt_max: float = 1e-1

@@ -8,6 +8,7 @@ One of each conjugate pair, M = N/2 modes. What matters is where they start (`IN
     legs    HiPPO-LegS without its low-rank part
     real    -(n+1)                               decays only: cannot oscillate, and remembers worst
     random  |re| and im each exp(N(0,1))         structure taken away, for comparison
+    gaussian  uniform in the unit disc's left half: what a matrix of independent entries N(0, 1/N) has (circular law), growing ones mirrored
 
     recurrent      the definition, one step at a time                                        O(T N)
     convolution    K term by term, and the sum y_t = sum_l K_l u_{t-l}                       O(T N + T^2)
@@ -61,8 +62,13 @@ def random(N, key):
     return jax.lax.complex(-size, turn)
 
 
-# name -> function (N, key) -> complex [N/2]; ValueError for odd N. Only `random` reads the key (of jax.random)
-INITS = {"lin": lin, "inv": inv, "legs": legs, "real": real, "random": random}
+def gaussian(N, key):
+    share, turn = jax.random.uniform(key, (2, len(modes(N))), minval=1e-3, maxval=1 - 1e-3)
+    return -jnp.sqrt(share) * jnp.exp(1j * jnp.pi * (turn - 0.5))
+
+
+# name -> function (N, key) -> complex [N/2]; ValueError for odd N. Only the last two read the key (of jax.random)
+INITS = {"lin": lin, "inv": inv, "legs": legs, "real": real, "random": random, "gaussian": gaussian}
 
 
 def discretized(Lambda, B, C, dt, method="zoh"):

@@ -101,6 +101,11 @@ def test_inputs_in_bfloat16(family):
         assert_close(got, quick(f)(u), "bfloat16")
 
 
+def test_gaussian_fills_the_half_disc():
+    Lambda = np.asarray(s4d.gaussian(20_000, jax.random.key(0)))
+    np.testing.assert_allclose([(abs(Lambda)**2).mean(), (Lambda.real < -0.5).mean()], [0.5, 0.391], atol=0.02)        # 2/3 - sqrt(3) / (2 pi)
+
+
 @pytest.mark.parametrize("family, form", [("s4", "fft"), ("s4", "chunked"), ("s4d", "fft"), ("s4d", "chunked"), ("s5", "associative")])
 def test_a_long_row(family, form):
     close(results(family, form, 4097), results(family, "recurrent", 4097))
