@@ -1,12 +1,14 @@
 """Does it matter where the eigenvalues of a state-space layer start? A digit read pixel by pixel, named at the last one.
 
-Handwritten digits of 8 x 8 pixels, 64 steps, 17 grey levels (scikit-learn's UCI set: 1,438 to train on, 359 to test on). Two layers of S4
+Handwritten digits of 8 x 8 pixels, 64 steps, 17 grey levels (scikit-learn's UCI set: 1,438 to train on, 359 to test on). Three layers of S4
 and its relatives without feed-forward layers; the answer is read from the last step alone, so what the first line showed must still be in
-the state there. HiPPO-LegS (S4), its diagonal relatives (S4D), systems drawn at random, S5, Mamba-2; for comparison attention, which keeps
-every pixel. `permuted`: the same pixels in one shuffled order.
+the state there. HiPPO-LegS (S4), its diagonal relatives (S4D), S5, Mamba-2; for comparison attention, which keeps every pixel. Without
+structure: `gaussian`, the eigenvalues of a matrix of independent Gaussian entries, and `random`, drawn over several orders of magnitude.
+`permuted`: the same pixels in one shuffled order.
 
 The S4 paper's ablation (arXiv 2111.00396, section 4.4 and figure 3) does this on sequential CIFAR with trained A; S4D's (arXiv 2206.11893,
-section 5) compares diagonal initialisations. About two minutes a run on 2 cores.
+section 5) compares diagonal initialisations. The number of layers was chosen with other seeds, on a part of the training images; the rest
+was set beforehand.
 """
 from dataclasses import replace
 
@@ -39,10 +41,11 @@ def runs(base):
 
 
 CPU = Run(
-    model=DecoderConfig(vocab=27, d_model=64, layers=2, position=Nope(), feed_forward=None),       # 17 levels and 10 classes
+    model=DecoderConfig(vocab=27, d_model=64, layers=3, position=Nope(), feed_forward=None),       # 17 levels and 10 classes
     data=Pixels(split="train+validation"),
     train=TrainConfig(steps=900, batch=64, learning_rate=4e-3, warmup=90),                         # 40 times every image
     evals=(Accuracy("test"),),
+    seed=3,                                                                                        # the first: others were seen with two layers
 )
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2))
 RUNS = {"smoke": runs(SMOKE), "cpu": runs(CPU)}
@@ -51,9 +54,14 @@ PAPER = {"s4": "sequential CIFAR, trained A: HiPPO well above random initialisat
                "sequential MNIST, random against HiPPO: 60 % and 98 % (arXiv 2111.00396, section 2.2)"}
 right = lambda run: of(run, "accuracy", 64)
 CLAIMS = (
-    Claim("hippo-remembers", "HiPPO's A is what lets the layer remember.", source="arXiv 2111.00396, section 2.2",
-          published="sequential MNIST, random and HiPPO: 60 % and 98 %", holds=(right("s4") >= 0.96, right("s4") - 0.15 >= right("s4_random"))),
-    Claim("diagonal-suffices", "A diagonal A does as well.", source="arXiv 2206.11893", holds=(right("s4d_lin") >= 0.96,)),
+    Claim("hippo-remembers", "HiPPO's A is what lets the layer remember; a Gaussian matrix does not.", source="arXiv 2111.00396, section 2.2",
+          published="sequential MNIST, random and HiPPO: 60 % and 98 %", holds=(right("s4") >= 0.96, right("s4") - 0.15 >= right("s4_gaussian"))),
+    Claim("diagonal-suffices", "A diagonal A does as well, if its eigenvalues are laid out.", source="arXiv 2206.11893",
+          holds=(right("s4d_lin") >= 0.96, right("s4d_lin") - 0.15 >= right("s4d_gaussian"))),
+    Claim("real-is-worse", "Eigenvalues that cannot oscillate are worse than those that can.", source="arXiv 2206.11893, section 5",
+          holds=tuple(right(run) > right("s4d_real") + 0.05 for run in ("s4d_lin", "s4d_inv", "s4d_legs"))),
+    Claim("many-time-scales", "Random eigenvalues of many sizes make up much of what a Gaussian matrix lacks.",
+          holds=tuple(right(f"{run}_random") >= right(f"{run}_gaussian") + 0.1 for run in ("s4", "s4d"))),
     Claim("order-of-pixels", "The order of the pixels matters little to a structured A.",
           holds=(right("s4_permuted") >= right("s4") - 0.05, right("s4d_lin_permuted") >= right("s4d_lin") - 0.05)),
 )
