@@ -28,7 +28,7 @@ def draw(path):
     """The PNG beside a file of results lines; None where no line is of a kind that is drawn."""
     import matplotlib
     from matplotlib.figure import Figure as Canvas
-    lines = [with_length(json.loads(text)) for text in Path(path).read_text(encoding="utf-8").splitlines()]
+    lines = [with_length(line) for line in map(json.loads, Path(path).read_text(encoding="utf-8").splitlines()) if "case" in line]
     lines = list({tuple(line.get(key) for key in ("case", "name", "T", "kind")): line for line in lines}.values())
     parts = [(form, found) for form, found in ((curves, [line for line in lines if "T" in line]), (schedules, with_peers(lines, "bundles")),
                                                (ratios, with_peers(lines, "ms"))) if found]
@@ -43,6 +43,11 @@ def draw(path):
         canvas.savefig(fresh, format="png")
     fresh.replace(Path(path).with_suffix(".png"))
     return Path(path).with_suffix(".png")
+
+
+def named(case):
+    """A case's name with its length, head width and window, without the rest of its shape."""
+    return " ".join([re.sub(r"\s*\{.*\}", "", case), *(f"{key}={value}" for key, value in re.findall(r"'(T|K|window)': (\d+)", case))])
 
 
 def with_length(line):
@@ -139,7 +144,7 @@ def ratios(part, lines):
             axes.plot(ratio, y, marker="o", markersize=5, color=look[line["name"]])
             text = f"{line['name']}  {line['ms']:{',.0f' if line['ms'] >= 100 else '.3g'}} ms" + (f"  ({ratio:.2g} x)" if line is not here[0] else "")
             axes.annotate(text, (max(ratio, 1), y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=8.5)
-            places.append((y, re.sub(r"\s*\{.*\}", "", case)) if line is here[0] else (y, ""))
+            places.append((y, named(case)) if line is here[0] else (y, ""))
             y += 1
         y += 0.6
     axes.set_xscale("log", base=2)

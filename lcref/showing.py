@@ -14,7 +14,7 @@ def lines_of(experiment, path: Path) -> list[dict]:
     """A results file's current lines, in the order in which the experiment declares its runs (others last)."""
     from lcref import results
 
-    names = [name for runs in experiment.runs.values() for name in runs]
+    names = [name for runs in sorted(experiment.runs.values(), key=len, reverse=True) for name in runs]
     return sorted(results.current(results.read(path)), key=lambda line: names.index(line["run"]) if line["run"] in names else len(names))
 
 

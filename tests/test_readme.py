@@ -38,19 +38,22 @@ def test_pages_are_the_committed_results(name):
     assert all(path.with_name(picture).is_file() for picture in re.findall(r"\]\(([\w.-]+\.png)\)", page))
 
 
-@pytest.mark.skipif(not (ROOT / "results/context_extension/tiny.cpu.jsonl").exists(), reason="not run yet")
-def test_context_extension_is_the_committed_results():
-    """The tables that are shown, and every verdict."""
-    (experiment,) = load("context_extension/tiny")
-    path = ROOT / "results/context_extension/tiny.cpu.jsonl"
+SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 7)), ("state_space/digits", "digits", (0,))]         # experiment, block, figures
+
+
+@pytest.mark.parametrize("name, shown, figures", SHOWN)
+def test_experiments_are_shown_as_committed(name, shown, figures):
+    """The tables, and every verdict."""
+    (experiment,) = load(name)
+    path = ROOT / "results" / f"{name}.cpu.jsonl"
     lines = showing.lines_of(experiment, path)
     assert all(sum(line["run"] == run for line in lines) == 3 for run in experiment.runs["cpu"])
-    digests = {name: config.digest(replace(run, seed=0)) for name, run in experiment.runs["cpu"].items()}
+    digests = {run: config.digest(replace(made, seed=0)) for run, made in experiment.runs["cpu"].items()}
     assert all(line["digest"] == digests[line["run"]] for line in lines), "the declared runs are not those that were carried out"
-    for number in (0, 2, 6, 7):
-        assert report.markdown(lines, experiment.figures[number]).split("\n\n")[0] in block("context")
+    for number in figures:
+        assert report.markdown(lines, experiment.figures[number]).split("\n\n")[0] in block(shown)
     for claim in experiment.claims:
-        assert f"- **{claims.judge(claim, lines)[0]}**: {claim.statement}" in block("context")
+        assert f"- **{claims.judge(claim, lines)[0]}**: {claim.statement}" in block(shown)
 
 
 def test_tables_of_the_published_model_are_the_committed_results():
