@@ -4,13 +4,13 @@
           holds=(of("rope", "context_loss", 256) >= 1.2 * of("rope", "context_loss", 128), of("rope", "key_recall", 233) < 0.2))
 
 `of(run, metric, slice)` stands for the median over seeds. Numbers multiply, divide, add to and are subtracted from it; <, <=, >, >= between
-two of them, or with a number, make a condition; `within(a, share, b)` is |a - b| <= share |b|. A claim is
+two of them, or with a number, make a condition; `within(a, share, b)` is |a - b| <= share |b|; `rise` is a difference of two slices. A claim is
     reproduced    every condition holds           not       none does
     partly        some do                         not run   a number that it needs is not in the results
 Each condition also says in how many seeds it holds by itself: medians may agree where seeds do not.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -30,7 +30,7 @@ class Measured:
     shift: float = 0.0
 
     def __mul__(self, number: float) -> "Measured":
-        return Measured(self.run, self.metric, self.slice, self.scale * number, self.shift * number)
+        return replace(self, scale=self.scale * number, shift=self.shift * number)
 
     __rmul__ = __mul__
 
@@ -38,7 +38,7 @@ class Measured:
         return self * (1 / number)
 
     def __add__(self, number: float) -> "Measured":
-        return Measured(self.run, self.metric, self.slice, self.scale, self.shift + number)
+        return replace(self, shift=self.shift + number)
 
     __radd__ = __add__
 
@@ -75,6 +75,25 @@ class Measured:
 def of(run: str, metric: str, slice_) -> Measured:
     """The median over seeds of a metric of a run at a slice: a length, a depth, or a name."""
     return Measured(run, metric, str(slice_))
+
+
+@dataclass(frozen=True)
+class Rise(Measured):
+    """By how much a metric at a slice exceeds the same metric at another: of length, say, at the trained one."""
+
+    since: str = ""
+
+    def value(self, find) -> float | None:
+        near = find(self.run, self.metric, self.since)
+        return None if near is None or (far := super().value(find)) is None else far - self.scale * near
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} above that at {self.since}"
+
+
+def rise(run: str, metric: str, slice_, since) -> Rise:
+    """The median at a slice less the median at `since`."""
+    return Rise(run, metric, str(slice_), since=str(since))
 
 
 def measured(value) -> Measured:

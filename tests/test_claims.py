@@ -2,7 +2,8 @@
 import pytest
 
 from lcref import claims, config
-from lcref.claims import Claim, judge, markdown, of, within
+from lcref.claims import Claim, judge, markdown, of, rise, within
+from lcref.evaluate import PositionLoss, StateSpread, StreamLoss
 from lcref.experiment import experiments, load
 
 A, B = of("a", "loss", 128), of("b", "loss", 128)
@@ -47,6 +48,13 @@ def test_seeds_are_counted_one_by_one():
     assert (found.left, found.agreeing, found.seeds) == (2.0, 1, 2), "a seed that came to nothing is none"
 
 
+def test_a_rise_is_a_difference_of_two_slices():
+    find = lambda run, metric, name: {"a": {"128": 1.0, "512": 1.5}, "b": {"128": 2.0, "512": 4.0}}[run].get(name)
+    a, b = (rise(run, "loss", 512, 128) for run in "ab")
+    assert (a.value(find), (0.25 * b).value(find), (b + 1).value(find), rise("a", "loss", 512, 64).value(find)) == (0.5, 0.5, 3.0, None)
+    assert str(0.25 * b) == "0.25 x b loss at 512 above that at 128" and (a <= 0.25 * b).holds(find) and not (a < 0.2 * b).holds(find)
+
+
 def test_nothing_was_run():
     verdict, (found,) = judge(Claim("x", "", (A < B,)), [])
     assert verdict == "not run" and str(found) == "a loss at 128 < b loss at 128: not run"
@@ -78,5 +86,7 @@ def test_declared_claims_can_be_decided(name):
         for part in (part for condition in claim.holds for part in condition.parts()):
             run = experiment.runs["cpu"][part.run]
             text = {str(value) for ev in run.evals for numbers in config.to_dict(ev).values() if isinstance(numbers, list) for value in numbers}
-            text |= {str(ev.length) for ev in run.evals if hasattr(ev, "length")}       # the end of a stream
-            assert part.slice in text | {str(run.data.width)}, f"{claim.name}: no evaluation of {part.run} is at {part.slice}"
+            text |= {str(ev.length) for ev in run.evals if isinstance(ev, StreamLoss | PositionLoss)}
+            text |= {str(ev.every << n) for ev in run.evals if isinstance(ev, StateSpread) for n in range(64) if ev.every << n <= ev.length}
+            wanted = {part.slice, getattr(part, "since", part.slice)}
+            assert wanted <= text | {str(run.data.width)}, f"{claim.name}: no evaluation of {part.run} is at {' or '.join(wanted)}"

@@ -13,9 +13,10 @@ Context loss is the mean over the same last 128 bytes of a row at every length; 
 each length. Weight entropy is the mean over heads and layers of the entropy of the attention weights in the same last 64 rows.
 Deviations: a byte model of 3 layers (gpu: 8) and Python's library, where the paper has GPT-2 small, 10 billion tokens of FineWeb, rows of 1,024.
 """
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from lcref.claims import Claim, Measured, of, within
+from lcref import claims
+from lcref.claims import Claim, of, within
 from lcref.data.keyed import Keyed
 from lcref.data.text import Text
 from lcref.evaluate import ChunkLoss, ContextLoss, KeyRecall, WeightEntropy
@@ -72,25 +73,8 @@ PAPER = {
 }
 
 
-@dataclass(frozen=True)
-class Rise(Measured):
-    """By how much a metric at a slice exceeds the same metric at the trained length."""
-
-    def value(self, find):
-        far, near = super().value(find), find(self.run, self.metric, str(L))
-        return None if far is None or near is None else far - self.scale * near
-
-    def __mul__(self, number):
-        return replace(self, scale=self.scale * number, shift=self.shift * number)
-
-    __rmul__ = __mul__
-
-    def __str__(self):
-        return f"{super().__str__()} above that at {L}"
-
-
 def rise(run, times, metric="context_loss"):
-    return Rise(run, metric, str(times * L))
+    return claims.rise(run, metric, times * L, L)
 
 
 LOSSES = ("context_loss", "chunk_loss")

@@ -49,16 +49,21 @@ class Plan(NamedTuple):
     interpret: Any
 
 
-def why_not(q, *, bias=None, weights=softmax, q_pos=None, k_pos=None, mask=None, **rest):
+def why_not(q, *, weights=softmax, **call):
     """What of a call to attention this kernel cannot do, in words; None where it can all."""
-    if bias is not None:
-        return "it takes no bias; ALiBi goes by slopes"
     if type(weights) is not Softmax and not isinstance(weights, Lssa):
         return f"its weights are softmax, lssa or lssar, not {type(weights).__name__}"
-    if any(pos is not None and not (isinstance(pos, np.ndarray) and np.array_equal(pos, np.arange(len(pos)))) for pos in (q_pos, k_pos)):
-        return "queries and keys stand at slots 0, 1, 2, ... in it"
     if q.dtype not in (jnp.float32, jnp.bfloat16):
         return f"it computes in float32 or bfloat16, not {q.dtype}"
+    return not_in_tiles(**call)
+
+
+def not_in_tiles(*, bias=None, q_pos=None, k_pos=None, mask=None, **rest):
+    """What of a call no kernel of live tiles can do, in words."""
+    if bias is not None:
+        return "it takes no bias; ALiBi goes by slopes"
+    if any(pos is not None and not (isinstance(pos, np.ndarray) and np.array_equal(pos, np.arange(len(pos)))) for pos in (q_pos, k_pos)):
+        return "queries and keys stand at slots 0, 1, 2, ... in it"
     try:
         rest, _ = without_documents(mask)
     except ValueError as error:

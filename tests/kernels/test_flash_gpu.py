@@ -66,6 +66,14 @@ def test_bfloat16():
     compare(causal() & window(150), 4, 2, 64, 64, dtype=jnp.bfloat16, slopes=True, tiles=None)
 
 
+def test_several_at_once():
+    """Under vmap, as seeds are trained together: values and gradients are those of one after the other."""
+    q, k, v = (normal(3, 2, 70, 2, 32, seed=n) for n in range(3))
+    loss = lambda q, k, v: (flash_attention(q, k, v, mask=causal(), tiles=SMALL, interpret=True)[0] ** 2).sum()
+    run = jax.value_and_grad(loss, (0, 1, 2))
+    assert_close(quick(jax.vmap(run))(q, k, v), jax.tree.map(lambda *x: jnp.stack(x), *[quick(run)(*x) for x in zip(q, k, v)]))
+
+
 def test_documents_known_only_at_run_time():
     compare(causal(), 4, 2, slopes=True, tiles=None, ids=jnp.asarray(IDS))
 
