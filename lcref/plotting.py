@@ -79,6 +79,8 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     found = summary(lines, figure.metric)
     before = {run: points for run, points in summary(reference, figure.metric).items() if run in found} if reference else {}
     names = slices(found | before)
+    if len(names) == 1 < len(found):
+        return dots(axes, found, before, figure, names[0])
     numbers = all(_is_number(name) for name in names)
     where = {name: float(name) if numbers else float(i) for i, name in enumerate(names)}
     style = styles(list(found))
@@ -195,6 +197,26 @@ def caption(found, before, over="seeds") -> str:
         committed = max(point.seeds for points in before.values() for point in points.values())
         text += f"; dashed: committed results, {committed} seed{'s' * (committed > 1)}"
     return text
+
+
+def dots(axes, found, before, figure, name: str) -> None:
+    """One slice has no curve: a row for each run, its median and the range over seeds; a committed median is a hollow dot."""
+    style = styles(list(found))
+    for row, (run, points) in enumerate(found.items()):
+        point, color = points[name], style[run]["color"]
+        if run in before and name in before[run]:
+            axes.plot(before[run][name].median, row, "o", markersize=9, markerfacecolor="none", color=color)
+        axes.hlines(row, point.low, point.high, color=color, linewidth=5, alpha=0.35)
+        axes.plot(point.median, row, "o", markersize=6, color=color, clip_on=False)
+        axes.annotate(f"{point.median:.2f}", (point.high, row), xytext=(8, 0), textcoords="offset points", va="center", fontsize=9, color="#555555")
+    axes.set_yticks(range(len(found)), list(found), fontsize=9)
+    axes.invert_yaxis()
+    axes.grid(axis="x", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(f"{figure.y_label or figure.metric.replace('_', ' ')}, at {name} {figure.x_label}")
+    axes.set_title(figure.title, loc="left", fontsize=12, fontweight="bold", pad=20, wrap=True)
+    axes.annotate(caption(found, before, figure.over).replace("dashed", "hollow"), (1, 0), xycoords="axes fraction", xytext=(0, -42),
+                  textcoords="offset points", ha="right", va="top", fontsize=9, color="#555555")
 
 
 def label_ends(axes, ends: dict[str, tuple[float, float]], style) -> None:

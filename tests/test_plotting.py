@@ -21,6 +21,16 @@ def test_lines_are_medians_over_the_slices_in_numeric_order():
     assert list(line.get_ydata()) == pytest.approx([1.0, 0.8, 0.7])
 
 
+def test_one_slice_is_a_row_for_each_run():
+    made = lambda seeds: [{"run": run, "seed": seed, "metrics": {"accuracy": {"64": value + 0.01 * seed}}} for run, value in (("b", 0.9), ("a", 0.5))
+                          for seed in range(seeds)]
+    axes = axes_of(made(3), Figure("accuracy", x_label="pixels", y_label="named right"), made(1))
+    assert [tick.get_text() for tick in axes.get_yticklabels()] == ["b", "a"] and axes.get_xlabel() == "named right, at 64 pixels"
+    places = [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in axes.get_lines()]
+    np.testing.assert_allclose(places, [(0.9, 0), (0.91, 0), (0.5, 1), (0.51, 1)])             # the committed one, then ours
+    assert any("hollow: committed results" in text.get_text() for text in axes.texts)
+
+
 def test_bands_are_there_with_seeds_and_absent_without():
     assert len(axes_of(lines(3), FIGURE).collections) == 3
     assert len(axes_of(lines(1), FIGURE).collections) == 0
