@@ -7,8 +7,8 @@ structure: `gaussian`, the eigenvalues of a matrix of independent Gaussian entri
 `permuted`: the same pixels in one shuffled order.
 
 The S4 paper's ablation (arXiv 2111.00396, section 4.4 and figure 3) does this on sequential CIFAR with trained A; S4D's (arXiv 2206.11893,
-section 5) compares diagonal initialisations. 40 to 80 seconds a run, Mamba-2 160, two at a time on 2 cores. The number of layers was chosen
-with other seeds, on a part of the training images; the rest was set beforehand.
+section 5) compares diagonal initialisations. 40 to 80 seconds a run, Mamba-2 160, two at a time on 2 cores. Layers and training were chosen
+with other seeds, on a part of the training images.
 """
 from dataclasses import replace
 
