@@ -37,7 +37,7 @@ KINDS = {
     "s4d, bilinear, as a sum": S4DConfig(state=8, init="inv", discretization="bilinear", form="convolution"),
     "s5 as a recurrence": S5Config(state=8, form="recurrent"),
     "mamba2 with a long convolution": Mamba2Config(state=4, head_dim=16, conv=6, form="quadratic", bias=True),
-    "mamba2 with negative eigenvalues": Mamba2Config(state=4, allow_neg_eigval=True),
+    "mamba2 with negative eigenvalues": Mamba2Config(state=4, allow_neg_eigval=True, chunk=4),
     "mamba2 that forgets more": Mamba2Config(state=4, head_dim=8, memory=ForgetMore(2.0, 0.5)),
     "mamba2 with a capped state": Mamba2Config(state=4, head_dim=8, memory=CapState(0.05)),
     "mamba2 of recent tokens": Mamba2Config(state=4, head_dim=8, memory=RecentOnly(3)),

@@ -204,6 +204,7 @@ def test_the_head_width_by_itself():
     (lambda: Mamba2Config(A_min=20.0), "A_min must be positive and at most A_max; got 20.0 and 16.0"),
     (lambda: Mamba2Config(form="fft"), "unknown form 'fft': choose one of recurrent, quadratic, chunked"),
     (lambda: Mamba2Config(memory="forget_more"), "memory must be None or one of ForgetMore, CapState, RecentOnly, got 'forget_more'"),
+    (lambda: Mamba2Config(allow_neg_eigval=True, form="quadratic"), "allow_neg_eigval has the forms recurrent, chunked, got form='quadratic'"),
     (lambda: Mamba2Config(memory=CapState(), allow_neg_eigval=True), "CapState is about decays from 0 to 1"),
     (lambda: Mamba2Config(head_dim=5).shape(16), r"head_dim=5 does not divide expand \* d_model = 32"),
     (lambda: Mamba2Config(head_dim=8, groups=3).shape(16), "groups=3 does not divide the 4 heads"),

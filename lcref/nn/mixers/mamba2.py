@@ -8,7 +8,7 @@
 
 A stream carries the last conv - 1 inputs of the convolution and the state [B,H,P,N]: memory does not grow. Positions are not read.
 Packed documents reset both. A_log, D and dt_bias are never decayed: A_log towards 0 would make every head forget at the same rate.
-With `allow_neg_eigval` the decay is 2 exp(dt A) - 1, in [-1, 1], and the scan sequential (lcref/ops/ssm/tracking.py, arXiv 2411.12537).
+With `allow_neg_eigval` the decay is 2 exp(dt A) - 1, in [-1, 1] (lcref/ops/ssm/tracking.py, arXiv 2411.12537).
 `memory` changes what the recurrence keeps, without another parameter, so that a trained layer can be read with it: ForgetMore, CapState,
 RecentOnly (lcref/ops/ssm/forgetting.py, arXiv 2410.07145).
 """
@@ -27,7 +27,7 @@ from lcref.nn.mixers.s4 import log_uniform
 from lcref.ops.ssm import ssd
 from lcref.ops.ssm.forgetting import MITIGATIONS, ForgetMore
 from lcref.ops.ssm.short_conv import short_conv
-from lcref.ops.ssm.tracking import signed_recurrent, signed_step
+from lcref.ops.ssm.tracking import SIGNED, signed_step
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,8 @@ class Mamba2Config:
                 raise ValueError(f"{low} must be positive and at most {high}; got {getattr(self, low)} and {getattr(self, high)}")
         if self.form not in FORMS:
             raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(FORMS)}")
+        if self.allow_neg_eigval and self.form not in SIGNED:
+            raise ValueError(f"allow_neg_eigval has the forms {', '.join(SIGNED)}, got form={self.form!r}")
         if self.memory is not None and not isinstance(self.memory, tuple(MITIGATIONS.values())):
             raise ValueError(f"memory must be None or one of {', '.join(cls.__name__ for cls in MITIGATIONS.values())}, got {self.memory!r}")
         if self.memory is not None and self.allow_neg_eigval:
@@ -121,7 +123,7 @@ class Mamba2(nnx.Module):
 
     def scan(self, dt, x, B, C, **kwargs):
         """The recurrence over a row: (y [B,T,H,P], state)."""
-        form = signed_recurrent if self.cfg.allow_neg_eigval else FORMS[self.cfg.form]
+        form = (SIGNED if self.cfg.allow_neg_eigval else FORMS)[self.cfg.form]
         form = form if self.cfg.memory is None else partial(self.cfg.memory, form)
         return form(x, dt, self.A(), B, C, self.D[...], chunk=self.cfg.chunk, **kwargs)
 

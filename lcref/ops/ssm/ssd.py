@@ -70,38 +70,50 @@ def ssd_quadratic(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, 
 def ssd_chunked(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """The fast form. Any T: the last chunk is filled with tokens whose dt is 0, which neither write nor decay."""
     x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
+    y, h = in_chunks(decays, dt[..., None] * x, log_decay(dt, A), B, C, h, None if segments is None else fresh, chunk)
+    return skip(y, x, D, dtype), h
+
+
+def in_chunks(decays, value, a, B, C, h, fresh, chunk):
+    """The chunked form of any diagonal decay: value [B,T,H,P], a [B,T,H], B, C [B,T,G,N], h [B,H,P,N], fresh [B,T] or None -> (y, h).
+
+    decays(a [...,Q], alike, first, last) says what is left inside a chunk: L [...,Q,Q] of token j at token i, from_begin [...,Q] of the
+    state before it at token i, to_end [...,Q] of token j behind it. a = 0 has to mean that nothing decays. The masks, which broadcast to
+    these, are false where another document begins between; first and last are None where there is but one.
+    """
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
-    (batch, T, H, P), (G, N) = x.shape, B.shape[2:]
+    (batch, T, H, P), (G, N) = value.shape, B.shape[2:]
     Q = min(chunk, T)
-    value, a = dt[..., None] * x, log_decay(dt, A)
-    value, a, B, C, fresh = (chunks(z, Q) for z in (value, a, B, C, fresh))              # [B,C,Q,...]
+    value, a, B, C = (chunks(z, Q) for z in (value, a, B, C))                            # [B,C,Q,...]
     value, a = (z.reshape(*z.shape[:3], G, H // G, *z.shape[4:]) for z in (value, a))
     a, value = a.transpose(0, 1, 3, 4, 2), value.transpose(0, 1, 3, 4, 2, 5)             # [B,C,G,R,Q], [B,C,G,R,Q,P]
-    s, document = jnp.cumsum(a, axis=-1), jnp.cumsum(fresh, axis=-1)                     # both counted from the chunk's begin
-    one = segments is None                                                              # one document: fewer masks
-    causal = jnp.tril(jnp.ones((Q, Q), bool))[None, None]
-    alike = causal if one else causal & (document[..., :, None] == document[..., None, :])
-    last = None if one else (document == document[..., -1:])[:, :, None, None]
-    first = None if one else (document == 0)[:, :, None, None]
+    alike, first, last = jnp.tril(jnp.ones((Q, Q), bool))[None, None], None, None
+    if fresh is not None:
+        document = jnp.cumsum(chunks(fresh, Q), axis=-1)                                 # counted from the chunk's begin
+        alike = alike & (document[..., :, None] == document[..., None, :])
+        first, last = ((document == document_at)[:, :, None, None] for document_at in (0, document[..., -1:]))
+    L, from_begin, to_end = decays(a, alike[:, :, None, None], first, last)
 
     # 1. inside a chunk: attention
-    L = masked_exp(s[..., :, None] - s[..., None, :], alike[:, :, None, None])           # [B,C,G,R,Q,Q]
     y = jnp.einsum("bcgrij,bcgrjp->bcgrip", jnp.einsum("bcign,bcjgn->bcgij", C, B)[:, :, :, None] * L, value)
     # 2. what a chunk adds to the state, seen from its end
-    to_end = masked_exp(s[..., -1:] - s, last)
     added = jnp.einsum("bcgrjp,bcjgn->bcgrpn", to_end[..., None] * value, B)
-    # 3. from chunk to chunk
-    from_begin = masked_exp(s, first)                                                    # [B,C,G,R,Q]
 
+    # 3. from chunk to chunk
     def step(h, now):
         added, left = now
         return left[..., None, None] * h + added, h
     h, before = jax.lax.scan(step, h.reshape(batch, G, H // G, P, N), (added.swapaxes(0, 1), from_begin[..., -1].swapaxes(0, 1)))
     # 4. what the state before a chunk still says in it
     y = y + from_begin[..., None] * jnp.einsum("bcign,cbgrpn->bcgrip", C, before)
-    y = y.transpose(0, 1, 4, 2, 3, 5).reshape(batch, -1, H, P)[:, :T]
-    return skip(y, x, D, dtype), h.reshape(batch, H, P, N)
+    return y.transpose(0, 1, 4, 2, 3, 5).reshape(batch, -1, H, P)[:, :T], h.reshape(batch, H, P, N)
+
+
+def decays(a, alike, first, last):
+    """exp of sums of log decays, as in_chunks wants them."""
+    s = jnp.cumsum(a, axis=-1)
+    return masked_exp(s[..., :, None] - s[..., None, :], alike), masked_exp(s, first), masked_exp(s[..., -1:] - s, last)
 
 
 # ------------------------------------------------------------------------------------------------------------------ parts

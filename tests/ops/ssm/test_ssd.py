@@ -8,12 +8,13 @@ import pytest
 
 from lcref.ops.ssm.short_conv import short_conv
 from lcref.ops.ssm.ssd import FORMS, ssd_chunked, ssd_recurrent
-from lcref.ops.ssm.tracking import signed_recurrent
+from lcref.ops.ssm.tracking import SIGNED
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
 B, H, P, G, N = 2, 4, 3, 2, 5
 FAST = [name for name in FORMS if name != "recurrent"]
+ALL = {**FORMS, **{f"signed {name}": form for name, form in SIGNED.items()}}
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +58,7 @@ def gradients(form, x, **kwargs):
 @functools.cache
 def results(form, T, chunk, packed, dtype):
     kwargs = dict(segments=np.sort(np.random.default_rng(T).integers(0, 4, (B, T)), axis=1)) if packed else {}
-    return gradients(FORMS[form], inputs(T, dtype=dtype), chunk=chunk, **kwargs)
+    return gradients(ALL[form], inputs(T, dtype=dtype), chunk=chunk, **kwargs)
 
 
 # -------------------------------------------------------------------------------------------------------- the definition
@@ -77,18 +78,30 @@ def test_forms_are_the_definition_in_numpy(form):
         assert_close(run(FORMS[form], x, **extra, chunk=3), numpy_ssd(**x, **extra))
 
 
-def test_signed_decays():
-    x = inputs(9)
-    assert_close(run(signed_recurrent, x), numpy_ssd(**x, decay=lambda a: 2 * np.exp(a) - 1))
+@pytest.mark.parametrize("form", SIGNED)
+def test_signed_decays(form):
+    x, segments = inputs(9), np.array([[1] * 3 + [2] * 6, [5, 5] + [0] * 7])
+    for extra in ({}, dict(segments=segments)):
+        assert_close(run(SIGNED[form], x, **extra, chunk=4), numpy_ssd(**x, **extra, decay=lambda a: 2 * np.exp(a) - 1))
 
 
-def test_a_negative_decay_counts_modulo_two():
+@pytest.mark.parametrize("form", SIGNED)
+def test_a_negative_decay_counts_modulo_two(form):
     """Ones flip the sign of the state, zeros keep it: dt = 40 gives -1, dt = 0 gives +1."""
     bits = np.random.default_rng(0).integers(0, 2, 300)
     one = jnp.ones((1, 300, 1, 1))
     dt = 40.0 * jnp.asarray(bits, jnp.float32)[None, :, None]
-    y, _ = run(signed_recurrent, dict(x=0 * one, dt=dt, A=jnp.asarray([-1.0]), B=one, C=one, initial_state=jnp.ones((1, 1, 1, 1))))
+    y, _ = run(SIGNED[form], dict(x=0 * one, dt=dt, A=jnp.asarray([-1.0]), B=one, C=one, initial_state=jnp.ones((1, 1, 1, 1))))
     assert_close(y[0, :, 0, 0], 1 - 2 * (np.cumsum(bits) % 2))
+
+
+def test_a_decay_of_nothing():
+    """dt A = -ln 2: the decay passes through 0, where it has no logarithm and its gradient is what the rest of the row says."""
+    x = inputs(40) | dict(A=jnp.full(H, -1.0))
+    x["dt"] = x["dt"].at[:, ::7].set(np.log(2.0)).at[:, 3].set(np.log(2.0) * (1 + 1e-6))
+    got, want = (gradients(form, x, chunk=16) for form in (SIGNED["chunked"], SIGNED["recurrent"]))
+    assert np.abs(np.asarray(want[1]["dt"][:, ::7])).min() > 1e-4
+    assert_close(got, want)
 
 
 # ----------------------------------------------------------------------------------------------------------- forms agree
@@ -97,6 +110,11 @@ def test_a_negative_decay_counts_modulo_two():
 @pytest.mark.parametrize("form", FAST)
 def test_forms_agree(form, T, packed):
     assert_close(results(form, T, 64, packed, jnp.float32), results("recurrent", T, 64, packed, jnp.float32))
+
+
+@pytest.mark.parametrize("T, packed", [(1, False), (64, False), (65, True), (200, True)])
+def test_signed_forms_agree(T, packed):
+    assert_close(results("signed chunked", T, 64, packed, jnp.float32), results("signed recurrent", T, 64, packed, jnp.float32))
 
 
 @pytest.mark.parametrize("form", FAST)
@@ -120,13 +138,13 @@ def test_the_chunk_does_not_matter(chunk):
     assert_close(run(ssd_chunked, inputs(30), chunk=chunk), run(ssd_recurrent, inputs(30)))
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", ALL)
 def test_states_carry_over_any_cut(form):
     x = inputs(30)
-    whole, h = run(FORMS[form], x, chunk=8), x.pop("initial_state")
+    whole, h = run(ALL[form], x, chunk=8), x.pop("initial_state")
     out = []
     for begin, end in ((0, 1), (1, 12), (12, 30)):
-        y, h = run(FORMS[form], {n: v[:, begin:end] if v.ndim > 1 else v for n, v in x.items()} | dict(initial_state=h), chunk=8)
+        y, h = run(ALL[form], {n: v[:, begin:end] if v.ndim > 1 else v for n, v in x.items()} | dict(initial_state=h), chunk=8)
         out.append(y)
     assert_close((jnp.concatenate(out, 1), h), whole)
 
@@ -152,17 +170,15 @@ def finite(tree):
     return all(np.isfinite(np.asarray(leaf, np.float32)).all() for leaf in jax.tree.leaves(tree))
 
 
-@pytest.mark.parametrize("form", [*FORMS, "signed"])
+@pytest.mark.parametrize("form", ALL)
 def test_extreme_steps_and_decays(form):
     """dt to 1e4 and none at all, decays of exp(-1e5): finite, and what follows a forgotten past has all its digits."""
     x = inputs(130)
     dt = x["dt"].at[:, ::5].set(1e4).at[:, 1::5].set(0.0).at[:, 40:90].set(1e-7)
     x |= dict(dt=dt, A=jnp.asarray([-1e3, -1e-9, -10.0, 0.0]))
-    f = {**FORMS, "signed": signed_recurrent}[form]
-    got = gradients(f, x)
+    got = gradients(ALL[form], x)
     assert finite(got)
-    if form != "signed":
-        assert_close(got[0], numpy_ssd(**x))
+    assert_close(got[0], numpy_ssd(**x, decay=np.exp if form in FORMS else lambda a: 2 * np.exp(a) - 1))
 
 
 @pytest.mark.parametrize("form", ["recurrent", "chunked"])
