@@ -3,7 +3,8 @@
 # make test-tpu-aot   the TPU kernels through the TPU's compiler, without a TPU, in an environment of its own, .venv-tpu (Linux)
 # make install    the environment alone, in .venv
 # make bench      speed, beside that of other libraries where they are installed
-# make notebooks  the notebooks, in a browser
+# make notebooks  the notebooks, run from top to bottom and written with their outputs (NAME=08 runs one)
+# make lab        the notebooks, in a browser
 # make doctor     what this machine has
 # make clean      remove the environment and caches, keep results
 # Each does all the set-up it needs. PYTHON=/path/to/python3.12 chooses the interpreter.
@@ -22,10 +23,10 @@ FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SU
               python3 -c '$(NEWER)' >/dev/null 2>&1 && echo python3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tpu-aot install bench notebooks doctor clean
+.PHONY: help demo test test-tpu-aot install bench notebooks lab doctor clean
 
 help:
-	@sed -n '1,9s/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,10s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed
 	@$(BIN)/lcref run quickstart --size cpu --seeds 1 --out $(OUT)
@@ -42,13 +43,14 @@ install: $(VENV)/installed
 bench: $(VENV)/installed
 	@$(BIN)/lcref bench
 
-ifeq ($(wildcard notebooks/.),)
-notebooks:
-	@echo "lcref: there are no notebooks: this checkout has no folder notebooks/" >&2; exit 1
-else
+# The source of a notebook is its .py; what was run, with outputs, is the .ipynb. Three minutes each at most.
+NAME ?=
 notebooks: $(VENV)/installed-notebooks
+	@$(BIN)/python -m jupytext --quiet --update --to ipynb notebooks/$(NAME)*.py
+	@$(BIN)/python -m pytest -q -p no:cacheprovider --durations=0 --nbmake --nbmake-timeout=180 --overwrite notebooks/$(NAME)*.ipynb
+
+lab: $(VENV)/installed-notebooks
 	@$(BIN)/jupyter lab notebooks
-endif
 
 doctor: $(VENV)/installed
 	@$(BIN)/lcref doctor

@@ -36,6 +36,10 @@ COLOURS = {
     "lm_infinite": (PINK, "X"),
     "streaming": (GREY, ">"),
     "clex": (BLACK, "*"),
+    "softmax": (RED, "o"),
+    "log_n": (BLUE, "^"),
+    "lssa": (SKY, "P"),
+    "lssar": (GREEN, "D"),
 }
 SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
 DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]
@@ -250,3 +254,46 @@ def _is_number(text: str) -> bool:
         return float(text) == float(text)
     except ValueError:
         return False
+
+
+# ------------------------------------------------------------------------------------------------- pictures for notebooks, into given axes
+
+def matrix(axes, values, title="", *, x_label="key", y_label="query", top=None):
+    """A mask, scores or weights as cells, light where large; what is -inf stays white.   matrix(axes, attention_weights[0, 0], "weights")"""
+    import numpy as np
+
+    values = np.asarray(values, np.float64)
+    axes.imshow(np.where(np.isneginf(values), np.nan, values), cmap="cividis", vmin=None if values.min() < 0 else 0, vmax=top, interpolation="nearest")
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def lines(axes, x, curves, *, x_label="", y_label="", title="", trained_to=None, log_x=True, log_y=False):
+    """Named curves over x, each in its own colour everywhere; an array [repeats, len(x)] is a median inside its range.
+    lines(axes, lengths, {"softmax": weight}, x_label="keys", y_label="weight")"""
+    import numpy as np
+
+    style = styles(list(curves))
+    for name, values in curves.items():
+        values = np.atleast_2d(np.asarray(values, np.float64))
+        if len(values) > 1:
+            axes.fill_between(x, values.min(0), values.max(0), color=style[name]["color"], alpha=0.18, linewidth=0)
+        axes.plot(x, np.median(values, 0), linewidth=2, markersize=5, label=name, **style[name])
+    if log_x:
+        axes.set_xscale("log", base=2)
+    if log_y:
+        axes.set_yscale("log")
+    if trained_to is not None:
+        axes.axvline(trained_to, color="#555555", linewidth=1.2, linestyle=":", zorder=0)
+        axes.annotate(f"trained to {trained_to:g}", (trained_to, 1), xycoords=("data", "axes fraction"), xytext=(4, 2), textcoords="offset points",
+                      color="#555555", fontsize=9, va="bottom")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", color="#dddddd", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=16)
+    axes.legend(frameon=False, fontsize=9)

@@ -38,6 +38,7 @@ RULES = {
     "writing": (HARNESS, {"numpy"}),
     "report": ({"results"}, {"numpy"}),
     "claims": ({"report"}, {"numpy"}),
+    "exercises": ({"exercises"} | OPS | TASKS, {"numpy", "jax"}),
     "plotting": ({"results", "report"}, {"numpy", "matplotlib"}),
     "progress": ({"report", "running"}, {"rich"}),
     "catalogue": (HARNESS, {"numpy"}),

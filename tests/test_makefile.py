@@ -1,4 +1,4 @@
-"""`make notebooks` where there are notebooks, and where there are none; the environment of `make test-tpu-aot`."""
+"""`make notebooks` runs them and `make lab` opens them; the environment of `make test-tpu-aot`."""
 import os
 import shutil
 import subprocess
@@ -25,19 +25,19 @@ def checkout(tmp_path):
     return tmp_path
 
 
-def make(folder, target):
-    return subprocess.run(["make", "--no-print-directory", target], cwd=folder, capture_output=True, text=True)
+def make(folder, *words):
+    return subprocess.run(["make", "--no-print-directory", *words], cwd=folder, capture_output=True, text=True)
 
 
-def test_no_notebooks_is_said_in_a_sentence(checkout):
-    done = make(checkout, "notebooks")
-    assert done.returncode != 0 and done.stdout == ""
-    assert done.stderr.splitlines()[0] == "lcref: there are no notebooks: this checkout has no folder notebooks/"
+def test_notebooks_are_written_from_their_sources_and_run(checkout):
+    done = make(checkout, "notebooks", "NAME=08")
+    sync, run = done.stdout.splitlines()
+    assert done.returncode == 0 and sync.startswith("python -m jupytext ") and sync.endswith(" notebooks/08*.py"), done
+    assert run.startswith("python -m pytest ") and "--nbmake-timeout=180 --overwrite" in run and run.endswith(" notebooks/08*.ipynb")
 
 
 def test_notebooks_are_opened_where_they_are(checkout):
-    (checkout / "notebooks").mkdir()
-    done = make(checkout, "notebooks")
+    done = make(checkout, "lab")
     assert (done.returncode, done.stdout) == (0, "jupyter lab notebooks\n"), done.stderr
 
 
@@ -53,4 +53,4 @@ def test_the_tpu_compiler_has_an_environment_of_its_own(checkout):
 
 def test_the_help_names_the_targets(checkout):
     assert [line.split()[1] for line in make(checkout, "help").stdout.splitlines() if line.startswith("make ")] == [
-        "demo", "test", "test-tpu-aot", "install", "bench", "notebooks", "doctor", "clean"]
+        "demo", "test", "test-tpu-aot", "install", "bench", "notebooks", "lab", "doctor", "clean"]
