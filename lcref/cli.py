@@ -41,16 +41,20 @@ class Run:
     only: Annotated[str | None, arg(metavar="RUN,RUN")] = None  # some of the runs
     jobs: Annotated[int, arg(metavar="N")] = 2  # how many runs at a time: two small models keep two cores busier than one does
     together: Literal["auto", "yes", "no"] = "auto"  # train the seeds of a run in one program; auto: not on a CPU, which they keep busy singly
+    dry: bool = False  # only say what it would cost here: parameters, tokens, FLOPs, memory, time
 
     def __call__(self):
         import jax
 
-        from lcref import compilation
+        from lcref import compilation, forecast
         from lcref.experiment import load, run_all
         from lcref.progress import Bars, Log
 
         chosen, console = load(self.name), showing.terminal()
+        overrides, only = [s for group in self.settings for s in group], self.only.split(",") if self.only else ()
         compilation.keep()
+        if self.dry:
+            return print("\n\n".join(forecast.of_experiment(one, self.size, self.seeds, overrides, only) for one in chosen))
         together = self.together == "yes" or self.together == "auto" and jax.default_backend() != "cpu"
         for experiment in chosen:
             title = f"{experiment.name} ({self.size})"
@@ -58,8 +62,8 @@ class Run:
             # The figure is there with the first finished run, and redrawn with each one after it.
             watch.after = lambda experiment=experiment: showing.pictures(experiment, showing.results_file(experiment, self.size, self.out))
             with watch:
-                run_all(experiment, self.size, self.seeds, self.out, overrides=[s for group in self.settings for s in group],
-                        only=self.only.split(",") if self.only else (), jobs=self.jobs, together=together, watch=watch)
+                run_all(experiment, self.size, self.seeds, self.out, overrides=overrides, only=only, jobs=self.jobs, together=together,
+                        watch=watch)
             showing.draw(experiment, self.size, self.out, console)
 
 

@@ -107,7 +107,7 @@ def parameter_groups(decoder):
     """{parameter path: (learning-rate scale, decayed?)}: what the optimiser does with each parameter."""
     flat = nnx.to_flat_state(nnx.state(decoder, nnx.Param))
     return {"/".join(map(str, path)): (param.get_metadata().get("learning_rate", 1.0),
-                                       param.get_metadata().get("weight_decay", param[...].ndim >= 2)) for path, param in flat}
+                                       param.get_metadata().get("weight_decay", param.get_value().ndim >= 2)) for path, param in flat}
 
 
 @lru_cache

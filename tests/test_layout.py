@@ -34,6 +34,7 @@ RULES = {
     "running": (HARNESS, {"jax", "flax", "numpy"}),
     "training": (HARNESS, {"flax"}),
     "experiment": (HARNESS, set()),
+    "forecast": (HARNESS, {"jax", "flax", "numpy"}),
     "finished": (HARNESS, {"jax", "flax"}),
     "writing": (HARNESS, {"numpy"}),
     "report": ({"results"}, {"numpy"}),
