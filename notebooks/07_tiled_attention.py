@@ -62,8 +62,8 @@ for name, part in {"keys 0, 1": slice(0, 2), "keys 2, 3": slice(2, 4), "all four
 # The first piece has its maximum at $\ln 2$, the whole at $\ln 8$: seen from there, everything in the first piece is worth a quarter, and
 # $1.5 / 4 + 1.5 = 1.875$, $2.5 / 4 + 5.5 = 6.125$.
 #
-# So a row can be read in tiles of keys, and only $m$, $l$ and $a$ are carried from one to the next. Below, 64 keys in tiles of 8. When a tile brings a new
-# maximum, what was summed before shrinks. Change the seed or the tile.
+# So a row can be read in tiles of keys, and only $m$, $l$ and $a$ are carried from one to the next. Below, 64 keys in tiles of 8. When a tile
+# brings a new maximum, what was summed before shrinks. Change the seed or the tile.
 
 # %%
 S, tile = 64, 8
@@ -87,8 +87,8 @@ for ax, title in zip(axes, ("maximum", "sum of exp(score - m)", "output")):
 # %% [markdown]
 # ## Pieces read apart
 #
-# Where pieces are computed in different places (a cache that lies on several devices, keys in several calls), $m$ and $l$ are sent as one number, the
-# log-sum-exp of the scores: $\text{lse} = \ln \sum_j e^{s_j} = m + \ln l$. A piece's output is an average over its keys with weights
+# Where pieces are computed in different places (a cache that lies on several devices, keys in several calls), $m$ and $l$ are sent as one number,
+# the log-sum-exp of the scores: $\text{lse} = \ln \sum_j e^{s_j} = m + \ln l$. A piece's output is an average over its keys with weights
 # $e^{s_j - \text{lse}_\text{piece}}$; the whole wants $e^{s_j - \text{lse}}$ instead. `merged` does that for any number of pieces, in any order.
 
 # %%
@@ -147,10 +147,10 @@ for ax, what, title in zip(axes, ("moved_MB", "temp_MB"), ("moved between slow a
 # %% [markdown]
 # ## The same as a kernel
 #
-# In Pallas you write what one program does, and `pallas_call` runs it at every place of a grid: here one program for each tile of queries. Arguments
-# are references: `q[...]` is the program's own tile, `k[pl.ds(start, block), :]` reads `block` rows of all keys, `out[...] =` writes.
-# `tiles[0, n]` is the number of the n-th tile of keys that this program has to visit, of `count[0, 0]`. `interpret=True` runs it all as plain
-# JAX, on any machine; the library's kernel for GPUs has the same structure, and is compiled.
+# In Pallas you write what one program does, and `pallas_call` runs it at every place of a grid: here one program for each tile of queries.
+# Arguments are references: `q[...]` is the program's own tile, `k[pl.ds(start, block), :]` reads `block` rows of all keys, `out[...] =` writes.
+# `tiles[0, n]` is the number of the n-th tile of keys that this program has to visit, of `count[0, 0]`. `interpret=True` runs it all as plain JAX,
+# on any machine; the library's kernel for GPUs has the same structure, and is compiled.
 
 # %%
 def launch(kernel, q, k, v, mask, block, width):
@@ -207,8 +207,8 @@ judge.merge(merge);
 
 
 # %% [markdown]
-# **2. The online update.** The state of T rows, and one more tile of scores `s [T,bk]`, which are $-\infty$ where the mask hides a key, with the tile's
-# values `v [bk,V]`. The judge begins with $m = -\infty$, $l = 0$, $a = 0$ and looks at $a / l$ and $m + \ln l$ after each tile.
+# **2. The online update.** The state of T rows, and one more tile of scores `s [T,bk]`, which are $-\infty$ where the mask hides a key, with the
+# tile's values `v [bk,V]`. The judge begins with $m = -\infty$, $l = 0$, $a = 0$ and looks at $a / l$ and $m + \ln l$ after each tile.
 
 # %%
 def update(m, l, a, s, v):                                          # [T], [T], [T,V], [T,bk], [bk,V]
@@ -219,8 +219,8 @@ judge.update(update);
 
 
 # %% [markdown]
-# **3. The loop over tiles.** `q [T,K]`, `k [S,K]`, `v [S,V]`, T and S in whole blocks; scores are divided by $\sqrt K$. A tile that the mask calls `none`
-# must not be read: the judge fills it with NaN. The mask may not be asked about all pairs at once.
+# **3. The loop over tiles.** `q [T,K]`, `k [S,K]`, `v [S,V]`, T and S in whole blocks; scores are divided by $\sqrt K$. A tile that the mask calls
+# `none` must not be read: the judge fills it with NaN. The mask may not be asked about all pairs at once.
 
 # %%
 def flash(q, k, v, mask, block):
