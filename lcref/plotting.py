@@ -297,3 +297,23 @@ def lines(axes, x, curves, *, x_label="", y_label="", title="", trained_to=None,
     axes.set_ylabel(y_label)
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=16)
     axes.legend(frameon=False, fontsize=9)
+
+
+def cells(axes, lines, metric, title="", *, x_label="length", y_label="depth"):
+    """Slices "x@y" of one run as cells from 0 (dark) to 1 (light), the mean over lines in each.   cells(axes, lines_of_yarn, "passkey", "yarn")"""
+    found = {}
+    for line in lines:
+        for name, value in line["metrics"].get(metric, {}).items():
+            found.setdefault(tuple(name.split("@")), []).append(value)
+    xs, ys = (sorted({place[i] for place in found}, key=float) for i in (0, 1))
+    shares = [[sum(got) / len(got) if (got := found.get((x, y))) else math.nan for x in xs] for y in ys]
+    axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
+    for i, row in enumerate(shares):
+        for j, share in enumerate(row):
+            if share == share:
+                axes.text(j, i, f"{share:.2g}", ha="center", va="center", color="white" if share < 0.5 else "black", fontsize=9)
+    axes.set_xticks(range(len(xs)), xs)
+    axes.set_yticks(range(len(ys)), ys)
+    axes.set_title(title, loc="left", fontsize=11)
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
