@@ -13,7 +13,7 @@
 # remember, and how is such a layer trained without taking a row's steps one after another?
 #
 # You will see a damped spring turned into a recurrence, the same recurrence as one convolution, and the matrix HiPPO-LegS, whose state is a
-# polynomial picture of the past. Then S4's shortcut to the convolution, and trained layers that differ only in their matrix. Ten minutes; a few
+# polynomial picture of the past. Then S4's shortcut to the convolution, and trained layers that start from different matrices. Ten minutes; a few
 # seconds of computing.
 #
 # The code that does it: [`ops/ssm/discretize.py`](../lcref/ops/ssm/discretize.py), [`ops/ssm/hippo.py`](../lcref/ops/ssm/hippo.py),
