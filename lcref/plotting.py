@@ -36,10 +36,10 @@ COLOURS = {
     "lm_infinite": (PINK, "X"),
     "streaming": (GREY, ">"),
     "clex": (BLACK, "*"),
-    "softmax": (RED, "o"),
-    "log_n": (BLUE, "^"),
-    "lssa": (SKY, "P"),
-    "lssar": (GREEN, "D"),
+    "softmax": (GREY, "o"),
+    "log_n": (BLUE, "v"),
+    "lssa": (SKY, "s"),
+    "lssar": (GREEN, "o"),
 }
 SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
 DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]
@@ -140,32 +140,22 @@ def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label=
     import matplotlib
     from matplotlib.figure import Figure as Canvas
 
-    cells = {}
-    for line in lines:
-        for name, value in line["metrics"].get(metric, {}).items():
-            cells.setdefault(line["run"], {}).setdefault(name, []).append(value)
-    if not cells:
+    runs = list(dict.fromkeys(line["run"] for line in lines if metric in line["metrics"]))
+    if not runs:
         raise KeyError(f"no results line has the metric {metric!r}")
-    places = [name.split("@") for found in cells.values() for name in found]
+    places = [name.split("@") for line in lines for name in line["metrics"].get(metric, {})]
     xs, ys = (sorted({place[i] for place in places}, key=float) for i in (0, 1))
-    columns = min(4, len(cells))
-    rows = -(-len(cells) // columns)
+    columns = min(4, len(runs))
+    rows = -(-len(runs) // columns)
     with matplotlib.rc_context({"font.size": 11}):
         canvas = Canvas(figsize=(0.9 + columns * max(1.7, 0.62 * len(xs) + 0.5), 0.8 + rows * (0.42 * len(ys) + 0.9)), dpi=140, layout="constrained",
                         facecolor="white")
         canvas.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
         grid = canvas.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, (run, found) in zip(grid, cells.items()):
-            shares = [[sum(got) / len(got) if (got := found.get(f"{x}@{y}")) else float("nan") for x in xs] for y in ys]
-            axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
-            for i, row in enumerate(shares):
-                for j, share in enumerate(row):
-                    if share == share:
-                        axes.text(j, i, f"{share:.2g}", ha="center", va="center", color="white" if share < 0.5 else "black", fontsize=10)
-            axes.set_title(run, fontsize=11)
-            axes.set_xticks(range(len(xs)), xs, rotation=45 if max(map(len, xs)) > 4 else 0)
-            axes.set_yticks(range(len(ys)), ys)
-        for axes in grid[len(cells):]:
+        for axes, run in zip(grid, runs):
+            cells(axes, [line for line in lines if line["run"] == run], metric, run, x_label="", y_label="", xs=xs, ys=ys)
+            axes.tick_params("x", rotation=45 if max(map(len, xs)) > 4 else 0)
+        for axes in grid[len(runs):]:
             axes.set_visible(False)
         canvas.supxlabel(x_label, fontsize=11)
         canvas.supylabel(y_label, fontsize=11)
@@ -263,7 +253,8 @@ def matrix(axes, values, title="", *, x_label="key", y_label="query", top=None):
     import numpy as np
 
     values = np.asarray(values, np.float64)
-    axes.imshow(np.where(np.isneginf(values), np.nan, values), cmap="cividis", vmin=None if values.min() < 0 else 0, vmax=top, interpolation="nearest")
+    shown = np.where(np.isneginf(values), np.nan, values)
+    axes.imshow(shown, cmap="cividis", vmin=None if np.nanmin(shown) < 0 else 0, vmax=top, interpolation="nearest")
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
@@ -299,13 +290,14 @@ def lines(axes, x, curves, *, x_label="", y_label="", title="", trained_to=None,
     axes.legend(frameon=False, fontsize=9)
 
 
-def cells(axes, lines, metric, title="", *, x_label="length", y_label="depth"):
-    """Slices "x@y" of one run as cells from 0 (dark) to 1 (light), the mean over lines in each.   cells(axes, lines_of_yarn, "passkey", "yarn")"""
+def cells(axes, lines, metric, title="", *, x_label="length", y_label="depth", xs=None, ys=None):
+    """Slices "x@y" of one run as cells from 0 (dark) to 1 (light), the mean over lines in each; xs, ys: columns and rows, where others share them.
+    cells(axes, lines_of_yarn, "passkey", "yarn")"""
     found = {}
     for line in lines:
         for name, value in line["metrics"].get(metric, {}).items():
             found.setdefault(tuple(name.split("@")), []).append(value)
-    xs, ys = (sorted({place[i] for place in found}, key=float) for i in (0, 1))
+    xs, ys = (given or sorted({place[i] for place in found}, key=float) for i, given in enumerate((xs, ys)))
     shares = [[sum(got) / len(got) if (got := found.get((x, y))) else math.nan for x in xs] for y in ys]
     axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     for i, row in enumerate(shares):
