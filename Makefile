@@ -5,6 +5,7 @@
 # make bench      speed, beside that of other libraries where they are installed
 # make notebooks  the notebooks, run from top to bottom and written with their outputs (NAME=08 runs one)
 # make lab        the notebooks, in a browser
+# make reference  a web page of every docstring, in build/reference
 # make doctor     what this machine has
 # make clean      remove the environment and caches, keep results
 # Each does all the set-up it needs. PYTHON=/path/to/python3.12 chooses the interpreter.
@@ -23,10 +24,10 @@ FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SU
               python3 -c '$(NEWER)' >/dev/null 2>&1 && echo python3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tpu-aot install bench notebooks lab doctor clean
+.PHONY: help demo test test-tpu-aot install bench notebooks lab reference doctor clean
 
 help:
-	@sed -n '1,10s/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,11s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed
 	@$(BIN)/lcref run quickstart --size cpu --seeds 1 --out $(OUT)
@@ -52,6 +53,10 @@ notebooks: $(VENV)/installed-notebooks
 lab: $(VENV)/installed-notebooks
 	@$(BIN)/jupyter lab notebooks
 
+reference: $(VENV)/installed-reference
+	@$(BIN)/pdoc --output-directory build/reference lcref
+	@echo "pages    build/reference/index.html"
+
 doctor: $(VENV)/installed
 	@$(BIN)/lcref doctor
 
@@ -64,7 +69,8 @@ clean:
 $(VENV)/installed: EXTRAS = .
 $(VENV)/installed-test: EXTRAS = .[dev,real]
 $(VENV)/installed-notebooks: EXTRAS = .[notebooks]
-$(VENV)/installed $(VENV)/installed-test $(VENV)/installed-notebooks: pyproject.toml | $(BIN)/python
+$(VENV)/installed-reference: EXTRAS = .[reference,hf,real]
+$(VENV)/installed $(VENV)/installed-test $(VENV)/installed-notebooks $(VENV)/installed-reference: pyproject.toml | $(BIN)/python
 	@echo "installing $(EXTRAS) into $(VENV) (a few minutes the first time)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '$(EXTRAS)' || { \
 	  echo "lcref: installing failed; pip's own words are above. A network (or an index that pip is set up to use) is needed here." >&2; exit 1; }

@@ -16,6 +16,7 @@ EXTRAS = {
     "real": ("tensorflow_datasets", "array_record", "importlib_resources"),
     "hf": ("transformers", "tokenizers", "safetensors", "huggingface_hub"),
     "notebooks": ("jupytext", "nbmake", "jupyterlab"),
+    "reference": ("pdoc",),
     "oracle": ("torch", "scipy", "sklearn", "transformers"),
     "dev": ("pytest", "xdist", "hypothesis", "build", "hatchling"),
 }

@@ -53,4 +53,4 @@ def test_the_tpu_compiler_has_an_environment_of_its_own(checkout):
 
 def test_the_help_names_the_targets(checkout):
     assert [line.split()[1] for line in make(checkout, "help").stdout.splitlines() if line.startswith("make ")] == [
-        "demo", "test", "test-tpu-aot", "install", "bench", "notebooks", "lab", "doctor", "clean"]
+        "demo", "test", "test-tpu-aot", "install", "bench", "notebooks", "lab", "reference", "doctor", "clean"]

@@ -1,6 +1,7 @@
-"""The README keeps its promises: its tables are the committed results, its Python runs, its commands exist, its files are there."""
+"""README and docs keep their promises: tables are the committed results, Python and shell lines run, files and notebooks are there."""
 import json
 import re
+import shlex
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,11 +11,12 @@ from lcref import claims, config, extension, report, results, showing
 from lcref.experiment import Figure, experiments, load
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+         for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))}
 
 
 def block(name):
-    return README.split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
+    return PAGES["docs/results.md"].split(f"<!-- {name}:begin -->")[1].split(f"<!-- {name}:end -->")[0]
 
 
 @pytest.mark.parametrize("name", ["quickstart/copy", "quickstart/text"])
@@ -71,7 +73,7 @@ def test_tables_of_the_published_model_are_the_committed_results():
 
 def test_gpu_times_are_the_committed_results():
     found = [line for line in map(json.loads, (ROOT / "results/bench/gpu.jsonl").read_text(encoding="utf-8").splitlines()) if "ms" in line]
-    rows = re.findall(r"^\| T = (\d+), (\d+) wide(, window 512)?, (forward|forward and backward) \| (.*) \|$", README, re.M)
+    rows = re.findall(r"^\| T = (\d+), (\d+) wide(, window 512)?, (forward|forward and backward) \| (.*) \|$", PAGES["docs/speed.md"], re.M)
     assert rows
     for T, K, window, passes, cells in rows:
         shape = f"'T': {T}, 'K': {K}, 'window': {512 if window else None}, 'backward': {passes != 'forward'}"
@@ -80,21 +82,71 @@ def test_gpu_times_are_the_committed_results():
             assert [f"{line['ms']:g} ms" for line in lines] == ([cell.strip()] if cell.strip() else [])
 
 
-def test_the_python_runs():
-    snippets = re.findall(r"```python\n(.*?)```", README, re.S)
-    assert snippets
-    for snippet in snippets:
-        exec(compile(snippet, "README.md", "exec"), {})
+@pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```python" in text])
+def test_the_python_runs(page):
+    for snippet in re.findall(r"```python\n(.*?)```", PAGES[page], re.S):
+        exec(compile(snippet, page, "exec"), {})
 
 
-def test_the_commands_exist():
+def shell_lines(page):
+    """What stands in blocks without a language, without comments."""
+    blocks = re.findall(r"^```\n(.*?)^```", PAGES[page], re.S | re.M)
+    lines = [re.sub(r"\s{2,}#.*| # .*", "", line).strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if line.split(" ")[0] in ("lcref", "make", "pip", "python")]
+
+
+LINES = list(dict.fromkeys(line for page in PAGES for line in shell_lines(page)))
+
+
+@pytest.mark.parametrize("line", [line for line in LINES if not line.startswith("lcref ")])
+def test_other_commands_exist(line):
+    command, word = line.split()[:2]
+    assert command == "make" and f"\n{word}:" in (ROOT / "Makefile").read_text(), line
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """Where the quickstart was run, at the size of seconds."""
+    from lcref.cli import main
+    out = tmp_path_factory.mktemp("pages") / "runs"
+    assert main(["run", "quickstart", "--size", "smoke", "--seeds", "1", "--out", str(out)]) == 0
+    return out
+
+
+SMALLER = {"100000": "2000"}
+BESIDE = {"run": ["--size", "smoke", "--seeds", "1"], "reproduce": ["--size", "smoke", "--seeds", "1"], "plot": ["--size", "smoke"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("line", [line for line in LINES if line.startswith("lcref ")])
+def test_lcref_lines_run(line, runs, monkeypatch):
+    """Each as it stands but for size, seeds and place; what needs published weights is only parsed."""
     from lcref import cli
-    commands = set(re.findall(r"^lcref (\w+)", README, re.M))
-    assert commands and commands <= {name.lower() for name in vars(cli)}
-    targets = set(re.findall(r"^make (\w+)", README, re.M))
-    assert targets and all(f"\n{target}:" in (ROOT / "Makefile").read_text() for target in targets)
+    words = shlex.split(line)[1:]
+    if words[0] in ("extend", "weights") and words[1:] != ["list"]:
+        return cli.parse(words)
+    monkeypatch.chdir(runs.parent)
+    kept = [word.replace(".cpu/", ".smoke/") for i, word in enumerate(words) if not {"--size", "--seeds"} & {word, words[i - 1]}]
+    kept = [SMALLER.get(word, word) if kept[i - 1] == "--stream" else word for i, word in enumerate(kept)]
+    try:
+        assert cli.main(kept + BESIDE.get(words[0], [])) == 0
+    except SystemExit as leaving:                                                      # doctor
+        assert not leaving.code
 
 
-def test_the_files_are_there():
-    for path in set(re.findall(r"`((?:lcref|tests|experiments|benchmarks|results)/[\w/.]+\.\w+)`|\]\(((?!http)[\w/.]+)\)", README)):
-        assert (ROOT / (path[0] or path[1])).exists(), path
+def test_every_notebook_is_on_the_page_for_teachers():
+    listed = re.findall(r"\]\(\.\./notebooks/([\w.]+)\)", PAGES["docs/teach.md"])
+    assert listed == [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_files_are_there(page):
+    folder = (ROOT / page).parent
+    for path in set(re.findall(r"`((?:lcref|tests|experiments|benchmarks|results|notebooks)/[\w/.]+\.\w+)`", PAGES[page])):
+        assert (ROOT / path).exists(), path
+    for path, anchor in set(re.findall(r"\]\(((?!http)[\w/.]*)(#[\w-]+)?\)", PAGES[page])):
+        assert (folder / path).exists(), path
+        if anchor:
+            text = ((folder / path) if path else ROOT / page).read_text(encoding="utf-8")
+            titles = [re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in re.findall(r"^#+ (.*)$", text, re.M)]
+            assert anchor[1:] in titles, f"{path}{anchor}"
