@@ -40,6 +40,8 @@ COLOURS = {
     "log_n": (BLUE, "v"),
     "lssa": (SKY, "s"),
     "lssar": (GREEN, "o"),
+    "ssmax": (ORANGE, "s"),
+    "cosine": (PINK, "o"),
 }
 SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
 DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]
