@@ -143,8 +143,8 @@ print(report.table(lines, copy.figures[0], 132))
 # ## What addition asks for
 #
 # To write a digit of the sum, a model has to find the two digits of its column (and the carry). In plain notation their distances change with the
-# length of the numbers. With index hints, tokens that name the columns, the rule is the same at every length: find my hint, look one further. There are
-# no committed results on addition yet; what follows is the problem itself, as the tasks write it.
+# length of the numbers. With index hints, tokens that name the columns, the rule is the same at every length: find my hint, look one further.
+# There are no committed results on addition yet; what follows is the problem itself, as the tasks write it.
 
 # %%
 def drawn(task, digits):

@@ -9,14 +9,15 @@
 # %% [markdown]
 # # 15 An ablation with a method of your own
 #
-# **Question.** You have an idea for a position scheme. What is the least you have to write until it stands in a figure beside the built-in ones, under
-# the same training, data and tests?
+# **Question.** You have an idea for a position scheme. What is the least you have to write until it stands in a figure beside the built-in ones,
+# under the same training, data and tests?
 #
 # About 20 lines: a config and a module. You will write one, look at what its heads see before any training, put it into an ablation, and move it
 # into a file that the command line runs. Ten minutes; the trainings take less than one on two cores.
 #
 # The code that does it: [`nn/positions/scheme.py`](../lcref/nn/positions/scheme.py), [`experiment.py`](../lcref/experiment.py). Papers: the scheme
-# to be changed is Hard-ALiBi, [2402.01032](https://arxiv.org/abs/2402.01032); why one token back matters, [2209.11895](https://arxiv.org/abs/2209.11895).
+# to be changed is Hard-ALiBi, [2402.01032](https://arxiv.org/abs/2402.01032); why one token back matters,
+# [2209.11895](https://arxiv.org/abs/2209.11895).
 
 # %%
 import contextlib
@@ -230,7 +231,8 @@ with contextlib.chdir(temporary.name):
 # Each judge accepts any correct answer. `...` is yours to fill in.
 #
 # **1.** Soften Hard-ALiBi instead: ALiBi's slopes for `heads // 2` heads on the first half, nothing on the other half
-# ([`ops/bias/alibi.py`](../lcref/ops/bias/alibi.py) has `slopes` and `bias`). Then add it to `schemes` and `compared` above: does a soft window copy as well?
+# ([`ops/bias/alibi.py`](../lcref/ops/bias/alibi.py) has `slopes` and `bias`). Then add it to `schemes` and `compared` above: does a soft window copy
+# as well?
 
 # %%
 @dataclass(frozen=True)
