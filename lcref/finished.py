@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lcref import config
+from lcref.experiment import load
 
 
 class Finished(NamedTuple):
@@ -25,7 +26,8 @@ def revive(folder: str | Path, seed: int | None = None) -> Finished:
     """The run in a checkpoint folder: of those that share its training, the one it is named after, and the model that this one reads.
     `seed` chooses one where several were trained together (default: the first).
 
-    FileNotFoundError for a folder that is not one of a run, ValueError for one without a whole checkpoint or with a foreign config.
+    FileNotFoundError for a folder that is not one of a run, or where an experiment file is gone that defined a class of the config.
+    ValueError for one without a whole checkpoint or with a foreign config.
     """
     folder = Path(folder)
     note = folder / "run.json"
@@ -35,6 +37,8 @@ def revive(folder: str | Path, seed: int | None = None) -> Finished:
         raise FileNotFoundError(f"{folder} is not the folder of a run: it has no run.json{hint}")
     try:
         said = json.loads(note.read_text(encoding="utf-8"))
+        for file in said.get("files", ()):  # which define classes of the config
+            load(file)
         made, seeds = config.from_dict(said["config"]), said["seeds"]
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{note} is damaged: {error}") from None

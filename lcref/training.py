@@ -16,6 +16,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -224,6 +225,10 @@ def claim(one: Training) -> None:
     held, path = note(one.folder), one.folder / "run.json"
     said = {"experiment": one.of[0], "run": one.name, "size": one.of[1], "seeds": list(one.seeds), "digest": identity(one.run),
             "config": config.to_dict(one.run)}
+    # Classes that an experiment file defines are found again through that file.
+    modules = set(re.findall(r'"type": "(lcref_experiment_\w+)\.', json.dumps(said["config"])))
+    if modules:
+        said["files"] = sorted(str(Path(sys.modules[name].__file__).resolve()) for name in modules)
     if held is None or held[2] != said and held[2].get("run") == one.name:
         one.folder.mkdir(parents=True, exist_ok=True)
         results.write(path, json.dumps(said, indent=1) + "\n")

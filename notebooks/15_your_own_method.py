@@ -221,10 +221,9 @@ with contextlib.chdir(temporary.name):
 # ```
 #
 # There the seeds of a run are trained in one program. Attention with a bias of your own takes the dense or the tiled path in plain JAX, not a Pallas
-# kernel; add a size `gpu` to `RUNS` when you want a larger model there. Two things to know. `lcref eval` and `lcref generate` must be able to
-# import the scheme: put the class into a module of its own, import that in the experiment file, and set `PYTHONPATH` to its folder. And a scheme
-# that should be chosen by name everywhere (`--set model.position=look_back`) needs one line in the table `POSITIONS`; the
-# library's tests then try it too.
+# kernel; add a size `gpu` to `RUNS` when you want a larger model there. `lcref eval` and `lcref generate` find the scheme through the file, as long as it
+# stays where it was. A scheme that should be chosen by name (`--set model.position=look_back`) needs one line in the table `POSITIONS`: in your file,
+# `POSITIONS["look_back"] = LookBack`, for the commands that read it; in the library, for everything, and its tests then try it too.
 #
 # ## Exercises
 #

@@ -177,6 +177,33 @@ def test_seeds_trained_together_are_found_one_by_one(tiny, done, tmp_path):
         finished.revive(folder, 5)
 
 
+OWN = '''"""Does a scheme that this file defines come back?"""
+from dataclasses import dataclass, replace
+from lcref.nn.positions import Nope
+from tests.tiny_experiment import RUNS as TINY
+@dataclass(frozen=True)
+class Mine(Nope):
+    strength: int = 1
+BASE = TINY["smoke"]["rope"]
+RUNS = {"smoke": {"mine": replace(BASE, model=replace(BASE.model, position=Mine(2)))}}
+'''
+
+
+def test_a_scheme_of_an_experiment_file_is_found_through_that_file(tmp_path):
+    path = tmp_path / "own_scheme.py"
+    path.write_text(OWN)
+    lines = run_all(load(path)[0], "smoke", seeds=1, out=tmp_path)
+    for name in [name for name in sys.modules if "own_scheme" in name]:
+        del sys.modules[name]                                          # another program
+    folder = tmp_path / "checkpoints/own_scheme.smoke/mine-s0"
+    trained = finished.revive(folder)
+    assert trained.run.model.position.strength == 2
+    assert trained.run.evals[0](trained.decoder, trained.run.data) == lines[0]["metrics"]
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="no experiment file at .*own_scheme.py"):
+        finished.revive(folder)
+
+
 # ------------------------------------------------------------------------------------------------------------- interrupted
 
 def start(request, out, size="long", folder="rope-s0"):
