@@ -104,10 +104,17 @@ class Claims:
     name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # an experiment, a folder of them, or EXPERIMENT:CLAIM (default: all)
     size: str = "cpu"  # smoke, cpu, gpu or paper
     out: Path | None = None  # where the results are (default: those that come with lcref)
+    check: bool = False  # instead: has every table, figure and verdict in README and docs a results line behind it?
 
     def __call__(self):
         from lcref.experiment import experiments, load
 
+        if self.check:
+            from lcref import pages, provenance
+
+            found = pages.findings(provenance.checkout() or Path.cwd())
+            print("\n".join(found) or "every table, figure and verdict in README and docs is what the results lines say")
+            sys.exit(bool(found))
         name, _, claim = (self.name or "").partition(":")
         chosen = load(name) if name else [one for each in experiments() for one in load(each)]
         if claim:

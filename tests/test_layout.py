@@ -45,6 +45,7 @@ RULES = {
     "catalogue": (HARNESS, {"numpy"}),
     "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
     "showing": (HARNESS | {"claims", "extension", "plotting", "report"}, {"rich"}),
+    "pages": (HARNESS | {"claims", "extension", "report", "showing"}, set()),
     "webpage": ({"claims", "report", "showing"}, set()),
     "cli": ({"*"}, {"tyro", "rich", "jax"}),
 }
