@@ -13,6 +13,7 @@ from lcref.tasks.copy import Copy, CopyUnique
 from lcref.tasks.increment import Increment, IncrementReversed
 from lcref.tasks.induction import Induction
 from lcref.tasks.mqar import MQAR
+from lcref.tasks.needles import Needles
 from lcref.tasks.parity import Parity
 from lcref.tasks.passkey import Passkey
 from lcref.tasks.reverse import Reverse
@@ -22,7 +23,9 @@ from lcref.tasks.sort import Sort, SortDuplicates
 from lcref.tasks.sort_hints import Count, Fill, Predecessor, Successor
 from lcref.tasks.source import HintedSource, TaskSource
 from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
+from lcref.tasks.thread import Thread
 from lcref.tasks.turing import TuringTrace
+from lcref.tasks.variables import VariableTracking
 
 TASKS = {
     "copy": Copy,
@@ -49,5 +52,11 @@ TASKS = {
     "passkey": Passkey,
     "passkey_random": partial(Passkey, filler="random"),
     "passkey_decoy": partial(Passkey, filler="decoy"),
+    "needles": Needles,
+    "needles_multi_value": partial(Needles, values_each=4),
+    "needles_multi_query": partial(Needles, queries=4),
+    "thread": Thread,
+    "thread_path": partial(Thread, path=True),
+    "variable_tracking": VariableTracking,
     "selective_copy": SelectiveCopy,
 }

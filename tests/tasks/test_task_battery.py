@@ -152,6 +152,8 @@ def bumped(field, value):
     """Another legal value of a config field."""
     if field == "filler":
         return "random" if value != "random" else "cycle"
+    if field == "direction":
+        return "backward" if value != "backward" else "forward"
     if isinstance(value, bool):
         return not value
     if field == "machine":
