@@ -42,6 +42,10 @@ COLOURS = {
     "lssar": (GREEN, "o"),
     "ssmax": (ORANGE, "s"),
     "cosine": (PINK, "o"),
+    "whole trace": (BLUE, "o"),
+    "no fetcher": (PINK, "s"),
+    "no addresses": (ORANGE, "^"),
+    "direct answer": (BLACK, "D"),
 }
 SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
 DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]
