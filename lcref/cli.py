@@ -175,28 +175,19 @@ class List:
 
 @dataclass(frozen=True)
 class Show:
-    """Explain one experiment, task, position scheme, mixer, ...; for a task, print problems with what is scored."""
+    """Explain a task, a position scheme, an experiment, a function, ...: what it says of itself, its file, where it is tested."""
 
-    kind: Annotated[Positional[str], arg(metavar="KIND")]  # experiment, task, position, mixer, weights, ...
-    name: Annotated[Positional[str], arg(metavar="NAME")]  # as `lcref list KIND` prints it
-    length: Annotated[int | None, arg(metavar="N")] = None  # problem length of a task
+    kind: Annotated[Positional[str], arg(metavar="KIND|NAME")]  # what to show: alibi, quickstart/copy, attend, rope.rotate, lcref.ops.masks
+    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # after a kind (task, position, mixer, ...), as `lcref list KIND` prints it
+    length: Annotated[int | None, arg(metavar="N")] = None  # problem length of a task, of which problems are printed
     seed: int = 0  # of a task's problems
     size: str = "cpu"  # of an experiment
 
     def __call__(self):
         from lcref import catalogue
 
-        kind = catalogue.kind_of(self.kind)
-        if kind == "experiments":
-            print(catalogue.show_experiment(self.name, self.size, columns()))
-        elif kind == "tasks":
-            print(catalogue.show_task(self.name, self.length, self.seed, columns()))
-        elif kind == "benchmarks":
-            from lcref.config import legal
-
-            print(catalogue.benchmarks()[legal(self.name, catalogue.benchmarks(), "benchmark")].read_text(encoding="utf-8"))
-        else:
-            print(catalogue.show_member(kind, self.name, columns()))
+        rest = self.length, self.seed, self.size, columns()
+        print(catalogue.show_any(self.kind, *rest) if self.name is None else catalogue.show(catalogue.kind_of(self.kind), self.name, *rest))
 
 
 @dataclass(frozen=True)

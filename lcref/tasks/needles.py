@@ -47,6 +47,12 @@ class Needles(Task):
     inputs   ^  f0 N  k2 v2 N  k0 v0 f2  f13 f10 f14 f8 ?  k2 k0 |  v2 v0
     targets  f0 N  k2 v2 N  k0 v0 f2 f13 f10 f14 f8  ?  k2 k0 |  v2 v0 $
     scored                                                       *  *  *
+
+    >>> print(show(Needles(needles=2, values_each=2, keys=4, values=8), np.random.default_rng(0), length=3, samples=1))
+    length 3
+    inputs   ^   f14 N  k2 v2 N  k0 v0 N  k2 v0 f8 f9 N  k0 v0 ?  k2 |  v2 v0
+    targets  f14 N   k2 v2 N  k0 v0 N  k2 v0 f8 f9 N  k0 v0 ?  k2 |  v2 v0 $
+    scored                                                           *  *  *
     """
 
     needles: int = 4
