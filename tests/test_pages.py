@@ -108,6 +108,19 @@ def test_gpu_times_are_the_committed_results():
             assert [f"{line['ms']:g} ms" for line in lines] == ([cell.strip()] if cell.strip() else [])
 
 
+def test_every_time_was_recorded():
+    """What is followed by "ms" on the page of speed is, rounded, a time in some results line."""
+    def times(value):
+        return [value] if isinstance(value, int | float) else [each for part in value.values() for each in times(part)]
+    lines = [json.loads(line) for path in (ROOT / "results/bench").glob("*.jsonl") for line in path.read_text(encoding="utf-8").splitlines()]
+    known = [time for line in lines if "ms" in line for time in times(line["ms"])]
+    shown = re.findall(r"([\d,.]+) ms\b", PAGES["docs/speed.md"])
+    assert len(shown) > 60
+    for text in shown:
+        half = 0.5 / 10 ** len(text.partition(".")[2]) + 1e-9
+        assert any(abs(time - float(text.replace(",", ""))) <= half for time in known), text
+
+
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```python" in text])
 def test_the_python_runs(page):
     for snippet in re.findall(r"```python\n(.*?)```", PAGES[page], re.S):
