@@ -18,15 +18,19 @@ from lcref.nn.positions import Nope, Rope
 from lcref.tasks import Parity, TaskSource
 from lcref.train import TrainConfig
 
+FLIP = dict(dt_min=0.1, dt_max=1.0)                            # at the usual 0.001 to 0.1 most decays begin near 1, and have far to go to -1
 MODELS = {
-    "mamba2_signed": dict(mixer=Mamba2Config(16, allow_neg_eigval=True)), "mamba2": dict(mixer=Mamba2Config(16)),
+    "mamba2_signed": dict(mixer=Mamba2Config(16, allow_neg_eigval=True, **FLIP), feed_forward=None),
+    "mamba2": dict(mixer=Mamba2Config(16, **FLIP), feed_forward=None),
     "s4d": dict(mixer=S4DConfig(32)), "s5": dict(mixer=S5Config(64)),
     "nope": dict(mixer=AttentionConfig(heads=4)), "rope": dict(mixer=AttentionConfig(heads=4), position=Rope()),
 }
 
 
 def runs(base):
-    return {name: replace(base, model=replace(base.model, **change)) for name, change in MODELS.items()}
+    """Mamba-2 as published has no feed-forward layers; its rate was chosen with seeds 100 to 102, and is the same for both signs."""
+    rates = {name: replace(base.train, learning_rate=5e-3 if name.startswith("mamba2") else base.train.learning_rate) for name in MODELS}
+    return {name: replace(base, model=replace(base.model, **change), train=rates[name]) for name, change in MODELS.items()}
 
 
 CPU = Run(
@@ -34,6 +38,7 @@ CPU = Run(
     data=TaskSource(Parity(), min_length=1, max_length=40),
     train=TrainConfig(steps=3000, batch=64, learning_rate=2e-3),
     evals=(ExactMatch(lengths=(10, 20, 40, 64, 96, 128, 192, 256), samples=500),),
+    seed=3,                                                    # the first: 0 to 2 were seen with another recipe
 )
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ExactMatch(lengths=(10, 40, 64), samples=10),))
