@@ -4,6 +4,7 @@ An evaluation is a frozen dataclass; calling it with a decoder and a source give
 cannot measure, `width(source)` is the longest row it will read, `fits(model)` refuses models: all are asked before anything is trained.
 
     ExactMatch   a task's problems of many lengths: share solved entirely, share of answer tokens right
+    DepthMatch   tasks that hide something: the same, by length and by how deep it stands
     ContextLoss  real text, strided: nats per byte on the SAME last bytes of each window, given more and more context before them
     ChunkLoss    real text, non-overlapping: mean nats per byte of whole chunks of each length
     PositionLoss real text, one pass over long windows: nats per byte by position, in buckets
@@ -17,8 +18,9 @@ Exact match is teacher-forced: for a deterministic answer greedy decoding is rig
 ContextLoss is paired: each length predicts the same bytes, so a difference between lengths is the context's doing, not the text's.
 A model that cannot use more context stays flat; one that breaks past its training length rises; one that can use it falls.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -71,9 +73,16 @@ def needs(ev, source, what):
         raise ValueError(f"{type(ev).__name__} reads source.{what}, which {type(source).__name__} does not have")
 
 
-def window(ev, source, length):
-    """`length`, once the source has shown that it holds a window of it (ValueError)."""
-    return source.windows(ev.seed, 1, length, split=ev.split).shape[1] - 1
+class OfWindows:
+    """Evaluations that read windows of real text."""
+
+    def check(self, source):
+        needs(self, source, "windows")
+
+    def width(self, source):
+        """The longest window, once the source has shown that it holds one (ValueError)."""
+        longest = max(self.lengths) if hasattr(self, "lengths") else self.length
+        return source.windows(self.seed, 1, longest, split=self.split).shape[1] - 1
 
 
 @dataclass(frozen=True)
@@ -106,7 +115,42 @@ class ExactMatch:
 
 
 @dataclass(frozen=True)
-class ContextLoss:
+class DepthMatch:
+    """A task that hides something at a depth, such as a passkey: share of problems solved entirely.
+
+        depth_match  by length and depth ("256@0.5")        depth_mean  by length, the mean over depths
+    """
+    lengths: tuple[int, ...] = (64, 128, 256, 512, 1024)
+    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
+    samples: int = 40                          # problems per length and depth
+    seed: int = 10_000
+    task: Any = None                           # another one in the same tokens (other filler); None: the source's
+
+    def check(self, source):
+        needs(self, source, "task")
+        needs(self, task := self.task or source.task, "depth")
+        if task.tokens != source.task.tokens:
+            raise ValueError(f"{task} writes in other tokens than {source.task}, which the model has learned")
+
+    def width(self, source):
+        return (self.task or source.task).width(max(self.lengths))
+
+    def __call__(self, decoder, source):
+        """Each length has a program of its own: the longest rows are many times the shortest."""
+        self.check(source)
+        found = {"depth_mean": {}, "depth_match": {}}
+        for length in self.lengths:
+            rng = np.random.default_rng([self.seed, length])
+            parts = [replace(self.task or source.task, depth=depth).sample(rng, self.samples, length) for depth in self.depths]
+            inputs, targets, weights = (np.concatenate(column) for column in list(zip(*parts))[:3])
+            shares = (score(decoder, inputs, targets, seed=length)[1] | (weights == 0)).all(1).reshape(len(self.depths), -1).mean(1)
+            found["depth_mean"][str(length)] = float(shares.mean())
+            found["depth_match"] |= {f"{length}@{depth:g}": float(share) for depth, share in zip(self.depths, shares)}
+        return found
+
+
+@dataclass(frozen=True)
+class ContextLoss(OfWindows):
     lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
     targets: int = 128                         # the last bytes of each window, the only ones scored
     windows: int = 32
@@ -116,12 +160,6 @@ class ContextLoss:
     def __post_init__(self):
         if not 1 <= self.targets <= min(self.lengths):
             raise ValueError(f"targets={self.targets}: the shortest length is {min(self.lengths)}, and every length scores the same bytes")
-
-    def check(self, source):
-        needs(self, source, "windows")
-
-    def width(self, source):
-        return window(self, source, max(self.lengths))
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -133,7 +171,7 @@ class ContextLoss:
 
 
 @dataclass(frozen=True)
-class ChunkLoss:
+class ChunkLoss(OfWindows):
     lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
     windows: int = 32
     split: str = "validation"
@@ -142,12 +180,6 @@ class ChunkLoss:
     def __post_init__(self):
         if odd := [length for length in self.lengths if length < 1 or max(self.lengths) % length]:
             raise ValueError(f"length {odd[0]} does not divide the longest, {max(self.lengths)}, and every length scores the same bytes")
-
-    def check(self, source):
-        needs(self, source, "windows")
-
-    def width(self, source):
-        return window(self, source, max(self.lengths))
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -163,7 +195,7 @@ class ChunkLoss:
 
 
 @dataclass(frozen=True)
-class PositionLoss:
+class PositionLoss(OfWindows):
     """Real text: mean nats per byte of one pass over windows of `length`, by position: one slice for each `bucket` of them, named by
     its first. Where does a model break, and does it ever recover? Later positions have more context but also other bytes to predict:
     compare schemes at a position, not one scheme's positions with each other (ContextLoss pairs the bytes for that)."""
@@ -176,12 +208,6 @@ class PositionLoss:
     def __post_init__(self):
         if not 1 <= self.bucket <= self.length:
             raise ValueError(f"bucket={self.bucket} must be from 1 to length={self.length}")
-
-    def check(self, source):
-        needs(self, source, "windows")
-
-    def width(self, source):
-        return window(self, source, self.length)
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -289,7 +315,7 @@ def decayed(graph, params, tokens):
 
 
 @dataclass(frozen=True)
-class StateSpread:
+class StateSpread(OfWindows):
     """Real text, read `every` tokens at a time: the Mamba-2 states after every, 2 every, 4 every, ... tokens.
 
         state_spread          standard deviation over a head's P x N numbers, mean over rows, median over heads and layers
@@ -307,12 +333,6 @@ class StateSpread:
     def __post_init__(self):
         if not 1 <= self.every <= self.length:
             raise ValueError(f"every={self.every} must be from 1 to length={self.length}")
-
-    def check(self, source):
-        needs(self, source, "windows")
-
-    def width(self, source):
-        return window(self, source, self.length)
 
     def fits(self, model):
         """ValueError for a DecoderConfig without a Mamba-2 layer that keeps a plain state."""
@@ -346,7 +366,7 @@ def entropies(graph, params, tokens, positions, rows):
 
 
 @dataclass(frozen=True)
-class WeightEntropy:
+class WeightEntropy(OfWindows):
     """Real text: the entropy of the attention weights w [B,H,T,T] in the last `rows` rows of each window, mean over windows, rows, heads, layers.
 
         weight_entropy   H_t = -sum_s w_ts ln w_ts, in nats: exp(H_t) keys of equal weight would have it
@@ -364,12 +384,6 @@ class WeightEntropy:
     def __post_init__(self):
         if not 1 <= self.rows < min(self.lengths):
             raise ValueError(f"rows={self.rows}: the shortest length is {min(self.lengths)}, and every row looked at has a token before it")
-
-    def check(self, source):
-        needs(self, source, "windows")
-
-    def width(self, source):
-        return window(self, source, max(self.lengths))
 
     def fits(self, model):
         """ValueError for a DecoderConfig without attention."""
@@ -413,6 +427,6 @@ class Accuracy:
         return {"accuracy": {str(source.width): float(score(decoder, rows, targets)[1][:, -1].mean())}}
 
 
-EVALS = {"exact_match": ExactMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "position_loss": PositionLoss,
+EVALS = {"exact_match": ExactMatch, "depth_match": DepthMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "position_loss": PositionLoss,
          "key_recall": KeyRecall, "stream_loss": StreamLoss, "state_spread": StateSpread, "weight_entropy": WeightEntropy,
          "accuracy": Accuracy}

@@ -22,7 +22,7 @@ import numpy as np
 
 # Metrics that are a share of independent trials -> the field of the evaluation that says how many it had at each slice. Not
 # token_accuracy: the tokens of one answer go wrong together.
-TRIALS = {"exact_match": "samples", "key_recall": "questions"}
+TRIALS = {"exact_match": "samples", "depth_match": "samples", "key_recall": "questions"}
 
 
 def wilson(share: float, trials: int, z: float = 1.96) -> tuple[float, float]:

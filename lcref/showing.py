@@ -19,8 +19,8 @@ def lines_of(experiment, path: Path) -> list[dict]:
 
 
 def pictures(experiment, path: Path) -> list[Path]:
-    """Draw a results file, over the committed one of the same name where there is one: name.png, and name-2.png, ... where there are more than
-    PANELS figures. Figures that show none of its runs are left out."""
+    """Draw a results file, over the committed one of the same name where there is one: name.png, and name-2.png, ... where one sheet is not
+    enough. Figures that show none of its runs are left out."""
     from lcref import plotting, report
     from lcref.experiment import shipped
 
@@ -30,11 +30,27 @@ def pictures(experiment, path: Path) -> list[Path]:
     known = known and known.with_name(path.name)
     apart = known and known.is_file() and known.resolve() != path.resolve()
     reference = lines_of(experiment, known) if apart else ()
-    return [plotting.curves(lines, figures[PANELS * i : PANELS * (i + 1)], name, reference) for i, name in enumerate(picture_paths(figures, path))]
+
+    def drawn(sheet, name):
+        if not sheet[0].heat:
+            return plotting.curves(lines, sheet, name, reference)
+        figure = sheet[0]
+        return plotting.heat(report.shown(lines, figure), figure.metric, name, title=figure.title, x_label=figure.x_label, y_label=figure.y_label)
+    return [drawn(sheet, name) for sheet, name in zip(sheets(figures), picture_paths(figures, path))]
+
+
+def sheets(figures) -> list[list]:
+    """The figures of each picture: up to PANELS of curves, or one of heat maps."""
+    found = []
+    for figure in figures:
+        if not found or figure.heat or found[-1][-1].heat or len(found[-1]) == PANELS:
+            found.append([])
+        found[-1].append(figure)
+    return found
 
 
 def picture_paths(figures, path: Path) -> list[Path]:
-    return [path.with_name(f"{path.stem}{f'-{i + 1}' if i else ''}.png") for i in range(-(-len(figures) // PANELS))]
+    return [path.with_name(f"{path.stem}{f'-{i + 1}' if i else ''}.png") for i in range(len(sheets(figures)))]
 
 
 def page(experiment, lines: list[dict], path: Path) -> str:
@@ -42,13 +58,12 @@ def page(experiment, lines: list[dict], path: Path) -> str:
     from lcref import claims, report
 
     figures = report.with_lines(experiment.figures, lines)
-    drawn = picture_paths(figures, path)
     parts = [f"# {experiment.name}, size {lines[0]['size']}", experiment.doc, origin(lines), "## Claims", claims.markdown(experiment.claims, lines),
              "## Figures"]
-    for i, figure in enumerate(figures):
-        if i % PANELS == 0:
-            parts.append(f"![{'; '.join(each.title or each.metric for each in figures[i : i + PANELS])}]({drawn[i // PANELS].name})")
-        parts += [f"**{figure.title or figure.metric}**", report.markdown(lines, figure)]
+    for sheet, name in zip(sheets(figures), picture_paths(figures, path)):
+        parts.append(f"![{'; '.join(figure.title or figure.metric for figure in sheet)}]({name.name})")
+        for figure in sheet:
+            parts += [f"**{figure.title or figure.metric}**", report.markdown(lines, figure)]
     return "\n\n".join(parts) + "\n"
 
 

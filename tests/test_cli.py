@@ -283,3 +283,10 @@ def test_many_figures_become_several_pictures(done, request, capsys, tmp_path, m
     paths = showing.pictures(dataclasses.replace(experiment, figures=five), done[0] / "tiny_experiment.smoke.jsonl")
     assert [path.name for path in paths] == list(drawn)
     assert drawn == {"tiny_experiment.smoke.png": ["number 0", "number 1", "number 2"], "tiny_experiment.smoke-2.png": ["number 3", "number 4"]}
+    # a heat map has a picture of its own, wherever it stands
+    drawn.clear()
+    monkeypatch.setattr(plotting, "heat", lambda lines, metric, path, title="", x_label="", y_label="": drawn.update({path.name: title}) or path)
+    mixed = (five[0], dataclasses.replace(five[1], heat=True), five[2], five[3])
+    showing.pictures(dataclasses.replace(experiment, figures=mixed), done[0] / "tiny_experiment.smoke.jsonl")
+    assert drawn == {"tiny_experiment.smoke.png": ["number 0"], "tiny_experiment.smoke-2.png": "number 1",
+                     "tiny_experiment.smoke-3.png": ["number 2", "number 3"]}

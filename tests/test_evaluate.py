@@ -16,6 +16,7 @@ from lcref.evaluate import (
     Accuracy,
     ChunkLoss,
     ContextLoss,
+    DepthMatch,
     ExactMatch,
     KeyRecall,
     PositionLoss,
@@ -33,7 +34,8 @@ from lcref.nn.positions import Learned, LMInfinite, Randomized, Rope
 from lcref.ops.rope_scaling import ClexPrior, DynamicNtk
 from lcref.ops.ssm.forgetting import RecentOnly
 from lcref.ops.weights import Lssa, Lssar, Softmax
-from lcref.tasks import Copy, CopyUnique, TaskSource, mixed
+from lcref.tasks import Copy, CopyUnique, Passkey, TaskSource, mixed
+from lcref.tasks.passkey import KEY
 from lcref.train import TrainConfig, train
 from tests.compiling import quick
 from tests.tolerances import assert_close
@@ -141,8 +143,32 @@ def test_exact_match_wants_all_of_the_answer_and_nothing_else(looked):
     assert {inputs.shape for inputs, _ in looked} == {(200, 12)}, "every length in the width of the longest: one program"
 
 
+def test_depth_match_by_length_and_depth(looked):
+    """Every row is a problem of its depth; right are keys of odd digits, wherever they stand."""
+    found = DepthMatch(lengths=(4, 20), depths=(0.0, 0.25, 1.0), samples=50)(None, TaskSource(Passkey(digits=2), 1, 20))
+    assert [inputs.shape for inputs, _ in looked] == [(150, 4 + 7), (150, 20 + 7)], "each length in its own width"
+    for (inputs, targets), length, at in zip(looked, (4, 20), ((0, 1, 4), (0, 5, 20))):
+        assert ((inputs == KEY).argmax(1) == 1 + np.repeat(at, 50)).all()
+        odd = (targets[:, -3:] % 2 == 1).all(1).reshape(3, 50).mean(1)
+        assert [found["depth_match"][f"{length}@{depth}"] for depth in ("0", "0.25", "1")] == list(odd) and (odd > 0).all()
+        assert found["depth_mean"][str(length)] == pytest.approx(odd.mean())
+    assert list(found["depth_mean"]) == ["4", "20"]
+
+
+def test_depth_match_with_other_filler(looked):
+    source = TaskSource(Passkey(symbols=5), 1, 20)
+    DepthMatch((20,), depths=(0.5,), samples=30, task=Passkey("random", symbols=5))(None, source)
+    filler = looked[0][0][:, 1:11]
+    assert len({tuple(row) for row in filler}) == 30 and filler.max() < source.vocab
+    with pytest.raises(ValueError, match="other tokens"):
+        DepthMatch((20,), task=Passkey("random", symbols=6)).check(source)
+    with pytest.raises(ValueError, match="source.depth, which Copy does not have"):
+        DepthMatch((20,)).check(TaskSource())
+
+
 CHANGES = {
     "exact_match": (TaskSource(Copy(2), 1, 5), dict(lengths=(2, 3), samples=100, seed=1)),
+    "depth_match": (TaskSource(Passkey(digits=1), 1, 5), dict(lengths=(3, 4), depths=(0.0, 0.5), samples=60, seed=1, task=Passkey("random", 1))),
     "context_loss": (Numbers(), dict(lengths=(8, 9), targets=3, windows=4, split="test", seed=1)),
     "chunk_loss": (Numbers(), dict(lengths=(4, 16), windows=4, split="test", seed=1)),
     "position_loss": (Numbers(), dict(length=9, bucket=3, windows=4, split="test", seed=1)),
@@ -159,7 +185,8 @@ SAME = {"stream_loss": {"piece"}}                                               
 
 @pytest.mark.parametrize("name", EVALS)
 def test_every_field_of_an_evaluation_changes_something(name, looked):
-    base = {"exact_match": ExactMatch((2,)), "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
+    base = {"exact_match": ExactMatch((2,)), "depth_match": DepthMatch((3,), depths=(0.0, 1.0)),
+            "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
             "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50), "stream_loss": StreamLoss(8, 8),
             "state_spread": StateSpread(8, every=4, windows=3), "weight_entropy": WeightEntropy((4, 8), rows=2, windows=2),
             "accuracy": Accuracy("validation")}[name]
@@ -172,7 +199,7 @@ def test_every_field_of_an_evaluation_changes_something(name, looked):
 
 
 @pytest.mark.parametrize("ev, source, width", [
-    (ExactMatch((9, 4)), TaskSource(Copy(2), 1, 5), 20), (ContextLoss((9, 4), targets=3), Numbers(), 9), (ChunkLoss((4, 8)), Numbers(), 8),
+    (ExactMatch((9, 4)), TaskSource(Copy(2), 1, 5), 20), (DepthMatch((9, 4)), TaskSource(Passkey(), 1, 5), 20), (ContextLoss((9, 4), targets=3), Numbers(), 9), (ChunkLoss((4, 8)), Numbers(), 8),
     (PositionLoss(10, 4), Numbers(), 10), (KeyRecall((9, 4)), Numbers(), 10), (KeyRecall((9, 4)), Keyed(Text(length=16)), 25)])
 def test_the_longest_row_is_known_before_training(ev, source, width):
     assert ev.width(source) == width
@@ -201,7 +228,8 @@ def test_lengths_that_would_score_different_tokens(make, words):
         make()
 
 
-@pytest.mark.parametrize("name, source, what", [("exact_match", Text(), "task"), ("context_loss", TaskSource(), "windows"),
+@pytest.mark.parametrize("name, source, what", [("exact_match", Text(), "task"), ("depth_match", Text(), "task"),
+                                                ("context_loss", TaskSource(), "windows"),
                                                 ("chunk_loss", TaskSource(), "windows"),
                                                 ("position_loss", TaskSource(), "windows"), ("key_recall", Text(), "questions"),
                                                 ("state_spread", TaskSource(), "windows"), ("weight_entropy", TaskSource(), "windows"),
