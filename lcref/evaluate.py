@@ -4,6 +4,7 @@ An evaluation is a frozen dataclass; calling it with a decoder and a source give
 cannot measure, `width(source)` is the longest row it will read, `fits(model)` refuses models: all are asked before anything is trained.
 
     ExactMatch   a task's problems of many lengths: share solved entirely, share of answer tokens right
+    OutcomeMatch tasks whose answer is a trace: share whose outcome is right when the model writes it all itself
     DepthMatch   tasks that hide something: the same, by length and by how deep it stands
     ContextLoss  real text, strided: nats per byte on the SAME last bytes of each window, given more and more context before them
     ChunkLoss    real text, non-overlapping: mean nats per byte of whole chunks of each length
@@ -28,6 +29,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from lcref.generate import generate
 from lcref.nn.decoder import growing
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config, Mamba2State
@@ -115,25 +117,40 @@ class ExactMatch:
 
 
 @dataclass(frozen=True)
-class DepthMatch:
+class OutcomeMatch(ExactMatch):
+    """A task whose answer says more than what comes out, such as a trace: share of problems whose outcome (`task.outcome`, each token at its
+    place) is right when the answer is written token by token, greedily. The problems are those of ExactMatch, which asks for all of it."""
+
+    def check(self, source):
+        super().check(source)
+        needs(self, source.task, "outcome")
+
+    def __call__(self, decoder, source):
+        self.check(source)
+        shares = {}
+        for length in self.lengths:
+            batch = source.task.sample(np.random.default_rng([self.seed, length]), self.samples, length)
+            first, places = int(batch.weights[0].argmax()), source.task.outcome(length)
+            written = np.asarray(generate(decoder, batch.inputs[:, :first + 1], int(places.max()) + 1, temperature=0, seed=length))
+            shares[str(length)] = float((written[:, places] == batch.targets[:, first + places]).all(1).mean())
+        return {"outcome_match": shares}
+
+
+@dataclass(frozen=True)
+class DepthMatch(ExactMatch):
     """A task that hides something at a depth, such as a passkey: share of problems solved entirely.
 
         depth_match  by length and depth ("256@0.5")        depth_mean  by length, the mean over depths
     """
-    lengths: tuple[int, ...] = (64, 128, 256, 512, 1024)
-    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     samples: int = 40                          # problems per length and depth
-    seed: int = 10_000
+    depths: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     task: Any = None                           # another one in the same tokens (other filler); None: the source's
 
     def check(self, source):
-        needs(self, source, "task")
+        super().check(source)
         needs(self, task := self.task or source.task, "depth")
         if task.tokens != source.task.tokens:
             raise ValueError(f"{task} writes in other tokens than {source.task}, which the model has learned")
-
-    def width(self, source):
-        return (self.task or source.task).width(max(self.lengths))
 
     def __call__(self, decoder, source):
         """Each length has a program of its own: the longest rows are many times the shortest."""
@@ -427,6 +444,6 @@ class Accuracy:
         return {"accuracy": {str(source.width): float(score(decoder, rows, targets)[1][:, -1].mean())}}
 
 
-EVALS = {"exact_match": ExactMatch, "depth_match": DepthMatch, "context_loss": ContextLoss, "chunk_loss": ChunkLoss, "position_loss": PositionLoss,
-         "key_recall": KeyRecall, "stream_loss": StreamLoss, "state_spread": StateSpread, "weight_entropy": WeightEntropy,
-         "accuracy": Accuracy}
+EVALS = {"exact_match": ExactMatch, "outcome_match": OutcomeMatch, "depth_match": DepthMatch, "context_loss": ContextLoss,
+         "chunk_loss": ChunkLoss, "position_loss": PositionLoss, "key_recall": KeyRecall, "stream_loss": StreamLoss,
+         "state_spread": StateSpread, "weight_entropy": WeightEntropy, "accuracy": Accuracy}

@@ -22,7 +22,7 @@ import numpy as np
 
 # Metrics that are a share of independent trials -> the field of the evaluation that says how many it had at each slice. Not
 # token_accuracy: the tokens of one answer go wrong together.
-TRIALS = {"exact_match": "samples", "depth_match": "samples", "key_recall": "questions"}
+TRIALS = {"exact_match": "samples", "outcome_match": "samples", "depth_match": "samples", "key_recall": "questions"}
 
 
 def wilson(share: float, trials: int, z: float = 1.96) -> tuple[float, float]:
@@ -142,6 +142,8 @@ def summary(lines: list[dict], metric: str) -> dict[str, dict[str, Point]]:
 def _trials(line: dict, metric: str) -> int | None:
     """How many trials each share of this line had, by its config: the fewest, where several evaluations could have measured it."""
     evals = line.get("config", {}).get("evals", ())
+    name = metric.title().replace("_", "")
+    evals = [ev for ev in evals if ev["type"].endswith(f".{name}")] or evals  # those of the metric's name, where there are any
     return min([ev[TRIALS[metric]] for ev in evals if TRIALS[metric] in ev], default=None) if metric in TRIALS else None
 
 

@@ -19,6 +19,7 @@ from lcref.evaluate import (
     DepthMatch,
     ExactMatch,
     KeyRecall,
+    OutcomeMatch,
     PositionLoss,
     StateSpread,
     StreamLoss,
@@ -34,7 +35,7 @@ from lcref.nn.positions import Learned, LMInfinite, Randomized, Rope
 from lcref.ops.rope_scaling import ClexPrior, DynamicNtk
 from lcref.ops.ssm.forgetting import RecentOnly
 from lcref.ops.weights import Lssa, Lssar, Softmax
-from lcref.tasks import Copy, CopyUnique, Passkey, TaskSource, mixed
+from lcref.tasks import Copy, CopyUnique, Passkey, TaskSource, TuringTrace, mixed
 from lcref.tasks.passkey import KEY
 from lcref.train import TrainConfig, train
 from tests.compiling import quick
@@ -155,6 +156,22 @@ def test_depth_match_by_length_and_depth(looked):
     assert list(found["depth_mean"]) == ["4", "20"]
 
 
+def test_the_outcome_of_a_trace_is_what_the_model_writes_itself(monkeypatch):
+    """A scribe that writes the right trace, but for its first row's first state, and for its second row's last."""
+    task, read = TuringTrace(addresses=8), []
+
+    def scribe(decoder, prompt, tokens, **how):
+        read.append((prompt.shape, tokens, how["temperature"]))
+        written = task.answer(prompt[:, 1:-1])[:, :tokens].copy()
+        written[0, 0], written[1, -1] = 0, 0
+        return written
+    monkeypatch.setattr(evaluate, "generate", scribe)
+    assert OutcomeMatch((2, 5), samples=10)(None, TaskSource(task, 1, 3)) == {"outcome_match": {"2": 0.9, "5": 0.9}}
+    with pytest.raises(ValueError, match="OutcomeMatch reads source.outcome, which Copy does not have"):
+        OutcomeMatch((2,)).check(TaskSource())
+    assert read == [((10, 1 + 2 * 3 + 1), 1 + 3 * 2, 0), ((10, 1 + 2 * 6 + 1), 1 + 3 * 5, 0)], "only the prompt is given"
+
+
 def test_depth_match_with_other_filler(looked):
     source = TaskSource(Passkey(symbols=5), 1, 20)
     DepthMatch((20,), depths=(0.5,), samples=30, task=Passkey("random", symbols=5))(None, source)
@@ -168,6 +185,7 @@ def test_depth_match_with_other_filler(looked):
 
 CHANGES = {
     "exact_match": (TaskSource(Copy(2), 1, 5), dict(lengths=(2, 3), samples=100, seed=1)),
+    "outcome_match": (TaskSource(TuringTrace(addresses=8), 1, 3), dict(lengths=(2, 3), samples=50, seed=1)),
     "depth_match": (TaskSource(Passkey(digits=1), 1, 5), dict(lengths=(3, 4), depths=(0.0, 0.5), samples=60, seed=1, task=Passkey("random", 1))),
     "context_loss": (Numbers(), dict(lengths=(8, 9), targets=3, windows=4, split="test", seed=1)),
     "chunk_loss": (Numbers(), dict(lengths=(4, 16), windows=4, split="test", seed=1)),
@@ -184,8 +202,9 @@ SAME = {"stream_loss": {"piece"}}                                               
 
 
 @pytest.mark.parametrize("name", EVALS)
-def test_every_field_of_an_evaluation_changes_something(name, looked):
-    base = {"exact_match": ExactMatch((2,)), "depth_match": DepthMatch((3,), depths=(0.0, 1.0)),
+def test_every_field_of_an_evaluation_changes_something(name, looked, monkeypatch):
+    monkeypatch.setattr(evaluate, "generate", lambda decoder, prompt, tokens, **how: np.full((len(prompt), tokens), 19))   # "even", always
+    base = {"exact_match": ExactMatch((2,)), "outcome_match": OutcomeMatch((1,), samples=99), "depth_match": DepthMatch((3,), depths=(0.0, 1.0)),
             "context_loss": ContextLoss((8,), targets=5), "chunk_loss": ChunkLoss((4, 8)),
             "position_loss": PositionLoss(8, bucket=4), "key_recall": KeyRecall((4, 8), questions=50), "stream_loss": StreamLoss(8, 8),
             "state_spread": StateSpread(8, every=4, windows=3), "weight_entropy": WeightEntropy((4, 8), rows=2, windows=2),

@@ -95,6 +95,13 @@ def test_wilson_intervals_cover():
     assert np.mean(covered) == pytest.approx(0.95, abs=0.01) and min(covered) > 0.85
 
 
+def test_each_metric_has_the_problems_of_its_own_evaluation():
+    """OutcomeMatch poses fewer problems than ExactMatch, in the same run."""
+    evals = config.to_dict({"evals": (ExactMatch(samples=200), EVALS["outcome_match"](samples=50))})
+    line = {"run": "a", "metrics": {"exact_match": {"10": 0.5}, "outcome_match": {"10": 0.5}}, "config": evals}
+    assert [report.summary([line], metric)["a"]["10"].trials for metric in ("exact_match", "outcome_match")] == [200, 50]
+
+
 @pytest.mark.parametrize("metric", report.TRIALS)
 def test_evaluations_say_how_many_problems_they_pose(metric):
     """The field that TRIALS names is one of the evaluation of that name; asked twice as much, it is twice as sure."""

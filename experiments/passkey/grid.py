@@ -85,7 +85,7 @@ SMOKE = replace(CPU, model=replace(CPU.model, d_model=16), train=TrainConfig(ste
                 evals=(DepthMatch((32, 117, 256), depths=(0.0, 0.5, 1.0), samples=4),))
 FEW = ("rope", "yarn", "window_nope", "s4d", "mamba2_attention_random", "s4d_decoy")
 RUNS = {
-    "smoke": {name: run for name, run in runs(SMOKE, HEADS, (FIRST[0], SMOKE.train), (DepthMatch((512,), (0.0, 1.0), samples=4),)).items()
+    "smoke": {name: run for name, run in runs(SMOKE, HEADS, (FIRST[0], SMOKE.train), (DepthMatch((512,), samples=4, depths=(0.0, 1.0)),)).items()
               if name in FEW},
     "cpu": runs(CPU, HEADS, FIRST, (DepthMatch((4096,), samples=20),)),
     "gpu": runs(GPU, AttentionConfig(heads=8), LONG_FIRST, (DepthMatch((32768, 65536), depths=GPU.evals[0].depths, samples=20),)),

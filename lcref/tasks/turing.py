@@ -150,6 +150,19 @@ class TuringTrace(Task):
         trace += [at[:, [-1]]] * self.address + [np.full((batch, 1), CONTENT)] * self.fetch
         return lay_out(prompt, [*(trace if self.trace else [*answer, state + now[:, None]]), EOS], length)
 
+    def outcome(self, length: int) -> np.ndarray:
+        """Places, in what is scored, of what comes out: every symbol written, and the last state."""
+        machine, place, places = self.machinery, int(self.trace), []  # a trace begins with a state
+        state, cells = machine.states[0], length * machine.per_length
+        for i in range(cells):
+            state, new = machine.delta[state, machine.symbols[0]]  # whether a cell is written does not depend on what it holds
+            place += self.trace * (self.address + self.fetch)
+            if new is not None:
+                places.append(place)
+                place += 1
+            place += self.trace * ((i + 1) % self.cells == 0 or i + 1 == cells)
+        return np.array([*places, place - self.trace])
+
     def answer(self, question: np.ndarray) -> np.ndarray:
         """The machine as it is written down: one row at a time, one step at a time, from the dict."""
         names, delta = self.tokens, self.machinery.delta

@@ -98,3 +98,15 @@ def test_wrong_settings():
         TuringTrace("addition", addresses=2)
     with pytest.raises(ValueError, match="length 10 is too long"):
         TuringTrace("addition", addresses=20).width(10)
+
+
+@pytest.mark.parametrize("machine", MACHINES)
+@pytest.mark.parametrize("switches", [dict(), dict(address=False), dict(fetch=False), dict(cells=2), dict(cells=3, fetch=False), dict(trace=False)],
+                         ids=str)
+def test_the_outcome_stands_where_it_is_said_to(machine, switches):
+    """The tokens at those places are the answer alone."""
+    task, alone = TuringTrace(machine, **switches), TuringTrace(machine, trace=False)
+    for length in (1, 4):
+        batch = task.sample(np.random.default_rng(0), 20, length)
+        question = batch.inputs[:, 1:int(batch.weights[0].argmax())]
+        assert (task.answer(question)[:, task.outcome(length)] == alone.answer(question)[:, :-1]).all()
