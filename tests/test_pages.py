@@ -172,6 +172,12 @@ def test_lcref_lines_run(line, runs, monkeypatch):
         assert not leaving.code
 
 
+def test_every_experiment_is_listed_with_whether_it_was_run():
+    rows = re.findall(r"^\| ([\w/, ]+/\w+) \| [^|]+\? \| (yes)? ?\|$", PAGES["docs/reproduce.md"], re.M)
+    found = {name: bool(said) for names, said in rows for name in names.split(", ")}
+    assert found == {name: (ROOT / f"results/{name}.cpu.jsonl").exists() for name in experiments()}
+
+
 def test_every_notebook_is_on_the_page_for_teachers():
     listed = re.findall(r"\]\(\.\./notebooks/([\w.]+)\)", PAGES["docs/teach.md"])
     assert listed == [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
