@@ -3,7 +3,7 @@ import pytest
 
 from lcref import claims, config
 from lcref.claims import Claim, judge, markdown, of, rise, within
-from lcref.evaluate import PositionLoss, StateSpread, StreamLoss
+from lcref.evaluate import DepthMatch, PositionLoss, StateSpread, StreamLoss
 from lcref.experiment import experiments, load
 
 A, B = of("a", "loss", 128), of("b", "loss", 128)
@@ -88,5 +88,6 @@ def test_declared_claims_can_be_decided(name):
             text = {str(value) for ev in run.evals for numbers in config.to_dict(ev).values() if isinstance(numbers, list) for value in numbers}
             text |= {str(ev.length) for ev in run.evals if isinstance(ev, StreamLoss | PositionLoss)}
             text |= {str(ev.every << n) for ev in run.evals if isinstance(ev, StateSpread) for n in range(64) if ev.every << n <= ev.length}
+            text |= {f"{n}@{depth:g}" for ev in run.evals if isinstance(ev, DepthMatch) for n in ev.lengths for depth in ev.depths}
             wanted = {part.slice, getattr(part, "since", part.slice)}
             assert wanted <= text | {str(run.data.width)}, f"{claim.name}: no evaluation of {part.run} is at {' or '.join(wanted)}"
