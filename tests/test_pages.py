@@ -66,7 +66,8 @@ def test_there_must_be_pages(tmp_path):
         pages.findings(tmp_path)
 
 
-SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 7)), ("state_space/digits", "digits", (0,))]         # experiment, block, figures
+SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 7)), ("state_space/digits", "digits", (0,)),
+         ("state_space/parity", "parity", (0,))]         # experiment, block, figures
 
 
 @pytest.mark.parametrize("name, shown, figures", SHOWN)
