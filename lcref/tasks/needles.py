@@ -34,6 +34,12 @@ def scatter(rng: np.random.Generator, spans: np.ndarray, filler: np.ndarray) -> 
     return mixed
 
 
+def turns(rng: np.random.Generator, batch: int, n: int, each: int) -> tuple[np.ndarray, np.ndarray]:
+    """A random order of n things that come `each` times: whose turn it is, and its how manieth. [B, n each] both."""
+    of = rng.permuted(np.broadcast_to(np.repeat(np.arange(n), each), (batch, n * each)), axis=1)
+    return of, np.stack([(of[:, :i] == of[:, i : i + 1]).sum(1) for i in range(of.shape[1])], axis=1)
+
+
 @dataclass(frozen=True)
 class Needles(Task):
     """`length` filler tokens, `needles` keys with `values_each` values, each value in a needle of its own; `queries` of the keys are asked
@@ -83,8 +89,7 @@ class Needles(Task):
         first_value = CONTENT + self.keys
         key = CONTENT + unique(rng, batch, self.needles, self.keys)
         value = rng.integers(first_value, first_value + self.values, (batch, self.needles, self.values_each), np.int32)
-        of = rng.permuted(np.broadcast_to(np.repeat(np.arange(self.needles), self.values_each), (batch, self.needles * self.values_each)), axis=1)
-        nth = np.stack([(of[:, :i] == of[:, i : i + 1]).sum(1) for i in range(of.shape[1])], axis=1)  # which of its key's values comes here
+        of, nth = turns(rng, batch, self.needles, self.values_each)
         rows = np.arange(batch)[:, None]
         spans = np.stack([np.full(of.shape, NEEDLE), key[rows, of], value[rows, of, nth]], axis=2)
         filler = rng.integers(first_value + self.values, first_value + self.values + self.symbols, (batch, length), np.int32)

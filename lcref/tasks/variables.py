@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcref.tasks.needles import scatter
+from lcref.tasks.needles import scatter, turns
 from lcref.tasks.task import BOS, CONTENT, EOS, SEP, Batch, Task, at_least, lay_out, unique, vocabulary
 
 SET = 4
@@ -61,8 +61,7 @@ class VariableTracking(Task):
         name = CONTENT + unique(rng, batch, self.chains * links, self.names).reshape(batch, self.chains, links)
         value = first_value + unique(rng, batch, self.chains, self.values)
         holds = np.concatenate([value[:, :, None], name[:, :, :-1]], axis=2)                # what each name is set to
-        of = rng.permuted(np.broadcast_to(np.repeat(np.arange(self.chains), links), (batch, self.chains * links)), axis=1)
-        nth = np.stack([(of[:, :i] == of[:, i : i + 1]).sum(1) for i in range(of.shape[1])], axis=1)
+        of, nth = turns(rng, batch, self.chains, links)
         rows = np.arange(batch)[:, None]
         spans = np.stack([np.full(of.shape, SET), name[rows, of, nth], holds[rows, of, nth]], axis=2)
         filler = rng.integers(first_value + self.values, first_value + self.values + self.symbols, (batch, length), np.int32)
