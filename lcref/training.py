@@ -226,7 +226,7 @@ def claim(one: Training) -> None:
     said = {"experiment": one.of[0], "run": one.name, "size": one.of[1], "seeds": list(one.seeds), "digest": identity(one.run),
             "config": config.to_dict(one.run)}
     # Classes that an experiment file defines are found again through that file.
-    modules = set(re.findall(r'"type": "(lcref_experiment_\w+)\.', json.dumps(said["config"])))
+    modules = set(re.findall(r'"type": "(lcref_experiment_[^"]+)\.', json.dumps(said["config"])))
     if modules:
         said["files"] = sorted(str(Path(sys.modules[name].__file__).resolve()) for name in modules)
     if held is None or held[2] != said and held[2].get("run") == one.name:

@@ -190,17 +190,17 @@ RUNS = {"smoke": {"mine": replace(BASE, model=replace(BASE.model, position=Mine(
 
 
 def test_a_scheme_of_an_experiment_file_is_found_through_that_file(tmp_path):
-    path = tmp_path / "own_scheme.py"
+    path = tmp_path / "own-scheme.2.py"
     path.write_text(OWN)
     lines = run_all(load(path)[0], "smoke", seeds=1, out=tmp_path)
-    for name in [name for name in sys.modules if "own_scheme" in name]:
+    for name in [name for name in sys.modules if "own-scheme" in name]:
         del sys.modules[name]                                          # another program
-    folder = tmp_path / "checkpoints/own_scheme.smoke/mine-s0"
+    folder = tmp_path / "checkpoints/own-scheme.2.smoke/mine-s0"
     trained = finished.revive(folder)
     assert trained.run.model.position.strength == 2
     assert trained.run.evals[0](trained.decoder, trained.run.data) == lines[0]["metrics"]
     path.unlink()
-    with pytest.raises(FileNotFoundError, match="no experiment file at .*own_scheme.py"):
+    with pytest.raises(FileNotFoundError, match="no experiment file at .*own-scheme.2.py"):
         finished.revive(folder)
 
 
