@@ -112,7 +112,7 @@ def test_forms_agree(form, T, packed):
     assert_close(results(form, T, 64, packed, jnp.float32), results("recurrent", T, 64, packed, jnp.float32))
 
 
-@pytest.mark.parametrize("T, packed", [(1, False), (64, False), (65, True), (200, True)])
+@pytest.mark.parametrize("T, packed", [(1, False), (2, True), (63, False), (64, False), (65, True), (200, True)])
 def test_signed_forms_agree(T, packed):
     assert_close(results("signed chunked", T, 64, packed, jnp.float32), results("signed recurrent", T, 64, packed, jnp.float32))
 
@@ -125,6 +125,12 @@ def test_forms_agree_in_bfloat16(form):
     assert_close(got, want, "bfloat16")
     exact, _ = run(ssd_recurrent, inputs(65), segments=np.sort(np.random.default_rng(65).integers(0, 4, (B, 65)), axis=1))
     assert_close(got[0][0], exact, "bfloat16")
+
+
+def test_signed_forms_agree_in_bfloat16():
+    got, want = (results(f"signed {name}", 65, 64, True, jnp.bfloat16) for name in ("chunked", "recurrent"))
+    assert got[0][0].dtype == jnp.bfloat16 and got[0][1].dtype == jnp.float32
+    assert_close(got, want, "bfloat16")
 
 
 def test_a_long_row():
