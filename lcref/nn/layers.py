@@ -37,7 +37,7 @@ class RMSNorm(nnx.Module):
     def __call__(self, x):
         wide = x.astype(jnp.float32)
         wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-        return (wide * self.scale[...].reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
+        return (wide * jnp.broadcast_to(self.scale[...], x.shape)).astype(x.dtype)
 
 
 class LayerNorm(nnx.Module):
@@ -45,10 +45,10 @@ class LayerNorm(nnx.Module):
         self.scale, self.shift, self.epsilon = nnx.Param(jnp.ones((width,))), nnx.Param(jnp.zeros((width,))), epsilon
 
     def __call__(self, x):
-        wide, row = x.astype(jnp.float32), (1,) * (x.ndim - 1) + (-1,)
+        wide = x.astype(jnp.float32)
         wide = wide - jnp.mean(wide, axis=-1, keepdims=True)
         wide = wide * jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
-        return (wide * self.scale[...].reshape(row) + self.shift[...].reshape(row)).astype(x.dtype)
+        return (wide * jnp.broadcast_to(self.scale[...], x.shape) + jnp.broadcast_to(self.shift[...], x.shape)).astype(x.dtype)
 
 
 class Linear(nnx.Module):

@@ -9,6 +9,7 @@ import pytest
 from flax import nnx
 
 from lcref.nn.decoder import Decoder, DecoderConfig
+from lcref.nn.mixers import mamba2
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.mixers.s4 import S4Config, S4DConfig
@@ -93,6 +94,28 @@ def test_gradients_reach_every_parameter(kind):
     grads = quick(jax.grad(lambda params: jnp.sin(nnx.merge(graph, params)(X, segments=segments)).sum()))(params)
     for path, leaf in jax.tree.leaves_with_path(grads):
         assert np.isfinite(leaf).all() and np.any(np.asarray(leaf)), jax.tree_util.keystr(path)
+
+
+@pytest.mark.parametrize("cfg", [BASE["mamba2"], Mamba2Config(state=4, head_dim=8, groups=2, chunk=3), Mamba2Config(state=4, allow_neg_eigval=True),
+                                 *(Mamba2Config(state=4, head_dim=8, memory=memory) for memory in (ForgetMore(2.0, 0.5), CapState(0.1), RecentOnly(4)))],
+                         ids=["plain", "grouped", "signed", "forget_more", "cap_state", "recent_only"])
+@pytest.mark.parametrize("length", [9, 12, 13])
+def test_a_long_row_in_pieces_is_the_row(cfg, length, monkeypatch):
+    """Values and gradients: pieces of 4 tokens, with and without a rest, against rows in one piece, which documents ask for."""
+    monkeypatch.setattr(mamba2, "PIECE", 4)
+    graph, params = nnx.split(make(cfg))
+    x = np.random.default_rng(1).normal(size=(B, length, D)).astype(np.float32)
+    taken = []
+    monkeypatch.setattr(mamba2.Mamba2, "in_pieces", lambda self, x, read=mamba2.Mamba2.in_pieces: (taken.append(x.shape), read(self, x))[1])
+
+    def of(segments):
+        def value(params, x):
+            y = nnx.merge(graph, params)(x, segments=segments)
+            return jnp.sin(y).sum(), y
+        return quick(jax.grad(value, argnums=(0, 1), has_aux=True))(params, x)
+    pieces, count = of(None), len(taken)
+    assert_close(pieces, of(np.ones((B, length), np.int32)))
+    assert count and count == len(taken)
 
 
 # ------------------------------------------------------------------------------------------------- in a decoder, as states

@@ -71,5 +71,5 @@ class S5(nnx.Module):
         return s5.discretized(Lambda, unpack(self.B[...]).T, unpack(self.C[...]), jnp.exp(self.log_dt[...]))
 
     def read_out(self, y, x):
-        y = jax.nn.gelu(y + self.D[...][None, None, :] * x.astype(jnp.float32)).astype(x.dtype)
+        y = jax.nn.gelu(y + jnp.broadcast_to(self.D[...], x.shape) * x.astype(jnp.float32)).astype(x.dtype)
         return self.value(y) * jax.nn.sigmoid(self.gate(y))

@@ -25,10 +25,11 @@ def short_conv(x, kernel, bias=None, *, cache=None, segments=None):
     if segments is not None:
         ids = jnp.asarray(segments)
         ids = jnp.concatenate([jnp.repeat(ids[:, :1], W - 1, axis=1), ids], axis=1)
-    y = 0.0 if bias is None else bias.astype(jnp.float32)[None, None, :]
+    each = lambda w: jnp.broadcast_to(w.astype(jnp.float32), x.shape)                    # its gradient is one sum over rows and tokens
+    y = 0.0 if bias is None else each(bias)
     for k in range(W):
         tap = seen[:, k:k + T].astype(jnp.float32)
         if segments is not None:
             tap = jnp.where((ids[:, k:k + T] == ids[:, W - 1:])[..., None], tap, 0.0)
-        y = y + tap * kernel[k].astype(jnp.float32)[None, None, :]
+        y = y + tap * each(kernel[k])
     return y.astype(x.dtype), seen[:, T:]

@@ -21,12 +21,15 @@ masked before exp, so that the gradient of what was masked is 0 and not 0 * inf.
 above 0 by rounding: `where`, not minimum, whose gradient is halved at ties. (3) A decay of exp(-1e5) in a running sum would leave the
 sums after it without digits: exp(-104) is 0 in float32, so decays are cut there, which changes nothing.
 """
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 
 from lcref.ops.ssm.documents import starts
 
 LOWEST = -104.0                                            # exp of this is 0 in float32
+scaled = partial(jnp.einsum, precision="highest")          # a number times what it weighs: exact, and its gradient, a sum, is fast on a CPU too
 
 
 def ssd_recurrent(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
@@ -70,7 +73,7 @@ def ssd_quadratic(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, 
 def ssd_chunked(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """The fast form. Any T: the last chunk is filled with tokens whose dt is 0, which neither write nor decay."""
     x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
-    y, h = in_chunks(decays, dt[..., None] * x, log_decay(dt, A), B, C, h, None if segments is None else fresh, chunk)
+    y, h = in_chunks(decays, scaled("bth,bthp->bthp", dt, x), log_decay(dt, A), B, C, h, None if segments is None else fresh, chunk)
     return skip(y, x, D, dtype), h
 
 
@@ -96,17 +99,18 @@ def in_chunks(decays, value, a, B, C, h, fresh, chunk):
     L, from_begin, to_end = decays(a, alike[:, :, None, None], first, last)
 
     # 1. inside a chunk: attention
-    y = jnp.einsum("bcgrij,bcgrjp->bcgrip", jnp.einsum("bcign,bcjgn->bcgij", C, B)[:, :, :, None] * L, value)
+    scores = scaled("bcgij,bcgrij->bcgrij", jnp.einsum("bcign,bcjgn->bcgij", C, B), L)
+    y = jnp.einsum("bcgrij,bcgrjp->bcgrip", scores, value)
     # 2. what a chunk adds to the state, seen from its end
-    added = jnp.einsum("bcgrjp,bcjgn->bcgrpn", to_end[..., None] * value, B)
+    added = jnp.einsum("bcgrjp,bcjgn->bcgrpn", scaled("bcgrj,bcgrjp->bcgrjp", to_end, value), B)
 
     # 3. from chunk to chunk
     def step(h, now):
         added, left = now
-        return left[..., None, None] * h + added, h
+        return scaled("bgr,bgrpn->bgrpn", left, h) + added, h
     h, before = jax.lax.scan(step, h.reshape(batch, G, H // G, P, N), (added.swapaxes(0, 1), from_begin[..., -1].swapaxes(0, 1)))
     # 4. what the state before a chunk still says in it
-    y = y + from_begin[..., None] * jnp.einsum("bcign,cbgrpn->bcgrip", C, before)
+    y = y + scaled("bcgri,bcgrip->bcgrip", from_begin, jnp.einsum("bcign,cbgrpn->bcgrip", C, before))
     return y.transpose(0, 1, 4, 2, 3, 5).reshape(batch, -1, H, P)[:, :T], h.reshape(batch, H, P, N)
 
 
@@ -120,7 +124,7 @@ def decays(a, alike, first, last):
 
 def log_decay(dt, A):
     """dt_t A, cut where exp is 0 anyway. [B,T,H]"""
-    a = dt * A[None, None, :]
+    a = dt * jnp.broadcast_to(A, dt.shape)
     return jnp.where(a < LOWEST, LOWEST, a)
 
 
@@ -143,7 +147,7 @@ def time_first(z):
 
 
 def skip(y, x, D, dtype):
-    return (y if D is None else y + D.astype(jnp.float32)[None, None, :, None] * x).astype(dtype)
+    return (y if D is None else y + jnp.broadcast_to(D.astype(jnp.float32)[:, None], x.shape) * x).astype(dtype)
 
 
 def prepared(x, dt, A, B, C, initial_state, segments):

@@ -16,7 +16,7 @@ gradient. Their cost is Q numbers a token and head, log2(Q) times over.
 import jax
 import jax.numpy as jnp
 
-from lcref.ops.ssm.ssd import in_chunks, prepared, skip, ssd_step, time_first
+from lcref.ops.ssm.ssd import in_chunks, prepared, scaled, skip, ssd_step, time_first
 
 
 def signed_decay(a):
@@ -42,7 +42,8 @@ def signed_recurrent(x, dt, A, B, C, D=None, *, initial_state=None, segments=Non
 def signed_chunked(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """-> (y [B,T,H,P], final state [B,H,P,N])."""
     x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
-    y, h = in_chunks(products, dt[..., None] * x, dt * A[None, None, :], B, C, h, None if segments is None else fresh, chunk)
+    value, a = scaled("bth,bthp->bthp", dt, x), dt * jnp.broadcast_to(A, dt.shape)
+    y, h = in_chunks(products, value, a, B, C, h, None if segments is None else fresh, chunk)
     return skip(y, x, D, dtype), h
 
 
