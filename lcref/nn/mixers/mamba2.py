@@ -105,7 +105,7 @@ class Mamba2(nnx.Module):
     def __call__(self, x, positions=None, segments=None, seen=None):
         """seen: a dict that receives the final state [B,H,P,N], and dt and the log decays of every token [B,T,H]."""
         if x.shape[1] > 2 * PIECE and segments is None and seen is None and jax.default_backend() == "cpu":
-            return jax.lax.map(lambda row: self.in_pieces(row[None])[0], x)
+            return self.in_pieces(x) if x.shape[0] == 1 else jax.lax.map(lambda row: self.in_pieces(row[None])[0], x)
         z, inputs, dt = self.project(x)
         inputs, _ = self.convolve(inputs, segments=segments)
         y, state = self.scan(dt, *self.parts(inputs), segments=segments)
