@@ -10,8 +10,11 @@ from functools import partial
 
 from lcref.tasks.addition import Addition, AdditionHinted, AdditionReversed
 from lcref.tasks.copy import Copy, CopyUnique
+from lcref.tasks.count_up import CountUp
 from lcref.tasks.increment import Increment, IncrementReversed
 from lcref.tasks.induction import Induction
+from lcref.tasks.mode import Mode
+from lcref.tasks.modular import Polynomial, Sum
 from lcref.tasks.mqar import MQAR
 from lcref.tasks.needles import Needles
 from lcref.tasks.parity import Parity
@@ -39,6 +42,10 @@ TASKS = {
     "fill": Fill,
     "increment": Increment,
     "increment_reversed": IncrementReversed,
+    "count_up": CountUp,
+    "mode": Mode,
+    "sum": Sum,
+    "polynomial": Polynomial,
     "parity": Parity,
     "turing_parity": TuringTrace,
     "turing_increment": partial(TuringTrace, machine="increment"),

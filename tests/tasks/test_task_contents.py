@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lcref.tasks import (
-    BOS, CONTENT, EOS, MQAR, SEP, Addition, AdditionHinted, AdditionReversed, Copy, CopyUnique, Induction, Needles, Parity, Passkey, Reverse,
-    SelectiveCopy, Sort, SortDuplicates, TASKS, Thread, VariableTracking,
+    BOS, CONTENT, EOS, MQAR, SEP, Addition, AdditionHinted, AdditionReversed, Copy, CopyUnique, CountUp, Induction, Mode, Needles, Parity, Passkey,
+    Polynomial, Reverse, SelectiveCopy, Sort, SortDuplicates, Sum, TASKS, Thread, VariableTracking,
 )  # fmt: skip
 from lcref.tasks.addition import HINTS, PLUS, add, problem
 from lcref.tasks.induction import SPECIAL
@@ -65,6 +65,40 @@ def test_parity_is_balanced_and_right():
     batch = draw(Parity(), 9, batch=4000)
     np.testing.assert_array_equal(batch.targets[:, -1] - CONTENT, (batch.inputs[:, 1:10] - CONTENT).sum(axis=1) % 2)
     assert_uniform(batch.targets[:, -1] - CONTENT, 2)
+
+
+@pytest.mark.parametrize("length", [1, 2, 5, 40])
+def test_mode_has_one_winner_and_every_letter_wins_as_often(length):
+    task = Mode(alphabet=4)
+    batch = draw(task, length, batch=4000)
+    letters, said = batch.inputs[:, 1:-1] - CONTENT, batch.targets[:, -1] - CONTENT
+    count = (letters[:, :, None] == np.arange(4)).sum(axis=1)
+    np.testing.assert_array_equal(count.argmax(axis=1), said)
+    assert ((count == count.max(axis=1, keepdims=True)).sum(axis=1) == 1).all()
+    assert_uniform(said, 4)
+
+
+def test_count_up_starts_anywhere_and_ends_where_it_is_told():
+    task = CountUp(values=20)
+    batch = draw(task, 5, batch=4000)
+    assert_uniform(batch.inputs[:, 1] - CONTENT, 16)
+    np.testing.assert_array_equal(batch.targets[:, 3:8], batch.inputs[:, [1]] + np.arange(5))
+    np.testing.assert_array_equal(batch.targets[:, 7], batch.inputs[:, 2])
+    assert (batch.targets[:, 8] == EOS).all()
+
+
+def test_sums_and_polynomials_take_every_value():
+    """Sums are uniform; a polynomial's value is what its terms give, written out once by hand."""
+    assert_uniform(draw(Sum(), 8, batch=4000).targets[:, -1] - CONTENT, 10)
+    task = Polynomial()
+    tokens = task.tokens
+    question = np.array([[tokens.index(name) for name in ("x-2", "3*", "^3", "-1*", "^2", "2*", "^0")]])
+    assert tokens[task.answer(question)[0, 0]] == "4"                              # -24 - 4 + 2 = -26
+    said = draw(task, 8, batch=4000)
+    assert len(np.unique(said.targets[:, -1])) == 10
+    x, terms = said.inputs[:, 1], said.inputs[:, 2:-1]
+    for column, names in ((x, [f"x{i}" for i in range(-2, 3)]), (terms[:, 0], [f"{i}*" for i in range(-3, 4)]), (terms[:, 1], [f"^{i}" for i in range(4)])):
+        assert_uniform(column - tokens.index(names[0]), len(names))
 
 
 def number(digits):
@@ -284,6 +318,8 @@ def test_selective_copy_scatters_the_data():
         (lambda: Sort(values=0), "values 0 is below 1"),
         (lambda: AdditionHinted(hints=1), "hints 1 is below 2"),
         (lambda: Induction(alphabet=0), "alphabet 0 is below 1"),
+        (lambda: Mode(alphabet=0), "alphabet 0 is below 1"),
+        (lambda: CountUp(values=8).sample(np.random.default_rng(0), 2, 9), "length 9 is too long .* the longest is 8"),
         (lambda: MQAR(pairs=0), "pairs 0 is below 1"),
         (lambda: MQAR(pairs=9, keys=8), "pairs 9 are more than the 8 different keys"),
         (lambda: MQAR(pairs=9, values=8), "pairs 9 are more than the 8 different values"),
