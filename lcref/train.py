@@ -6,7 +6,8 @@ A run is a function of (config, seed): parameters come from the seed, batch i fr
 fold_in(seed, i). So a killed run that resumes at step i sees what it would have seen, and there is no data state to save.
 
 `train` takes one seed, or several that are trained together by `vmap` (same result per seed up to rounding): worth it where small
-models leave the machine idle. Batches are made in a thread while the device computes; `steps_per_call` steps run in one `lax.scan`.
+models leave the machine idle. The rows of a batch go over all devices (lcref/parallel.py). Batches are made in a thread while the device
+computes; `steps_per_call` steps run in one `lax.scan`.
 
 `Start` begins with parameters that another run has trained, and counts batches and ids on from there: on the same data it sees what
 comes next. Its learning rate and optimiser begin anew.
@@ -29,7 +30,7 @@ import numpy as np
 import optax
 from flax import nnx
 
-from lcref import checkpoint
+from lcref import checkpoint, parallel
 from lcref.config import digest, digest_of
 from lcref.nn.decoder import Decoder
 
@@ -165,7 +166,7 @@ def call(graph, optimizer, scheme, params, opt_state, data, keys, first):
     """
     def step(params, opt_state, batch, key, i):
         positions = position_ids(scheme, jax.random.fold_in(key, i), batch)
-        loss, grads = jax.value_and_grad(lambda p: loss_of(nnx.merge(graph, p), batch, positions))(params)
+        loss, grads = parallel.value_and_grad(lambda params, *rows: loss_of(nnx.merge(graph, params), *rows), params, batch, positions)
         updates, opt_state = optimizer.update(grads, opt_state, params)
         return optax.apply_updates(params, updates), opt_state, loss
     if keys.ndim:
