@@ -4,7 +4,8 @@
           holds=(of("rope", "context_loss", 256) >= 1.2 * of("rope", "context_loss", 128), of("rope", "key_recall", 233) < 0.2))
 
 `of(run, metric, slice)` stands for the median over seeds. Numbers multiply, divide, add to and are subtracted from it; <, <=, >, >= between
-two of them, or with a number, make a condition; `within(a, share, b)` is |a - b| <= share |b|; `rise` is a difference of two slices. A claim is
+two of them, or with a number, make a condition; `within(a, share, b)` is |a - b| <= share |b|; `rise` is a difference of two slices, `mean` an
+average of several numbers under a name of its own. A claim is
     reproduced    every condition holds           not       none does
     partly        some do                         not run   a number that it needs is not in the results
 Each condition also says in how many seeds it holds by itself: medians may agree where seeds do not.
@@ -57,6 +58,10 @@ class Measured:
     def __ge__(self, other) -> "Condition":
         return Condition(self, ">=", measured(other))
 
+    def parts(self) -> list["Measured"]:
+        """What is measured in it: nothing, of a plain number."""
+        return [] if self.run is None else [self]
+
     def value(self, find) -> float | None:
         """find(run, metric, slice) -> number or None."""
         if self.run is None:
@@ -67,7 +72,9 @@ class Measured:
     def __str__(self) -> str:
         if self.run is None:
             return f"{self.shift:g}"
-        text = f"{self.run} {self.metric.replace('_', ' ')} at {self.slice}"
+        return self.scaled(f"{self.run} {self.metric.replace('_', ' ')} at {self.slice}")
+
+    def scaled(self, text: str) -> str:
         text = text if self.scale == 1 else f"{self.scale:g} x {text}"
         return text if not self.shift else f"{text} {'+' if self.shift > 0 else '-'} {abs(self.shift):g}"
 
@@ -96,6 +103,33 @@ def rise(run: str, metric: str, slice_, since) -> Rise:
     return Rise(run, metric, str(slice_), since=str(since))
 
 
+@dataclass(frozen=True)
+class Mean(Measured):
+    """The average of other numbers; None where one of them is missing. Of medians, where medians are looked up: not the median of averages."""
+
+    of: tuple[Measured, ...] = ()
+
+    def parts(self) -> list[Measured]:
+        return [part for each in self.of for part in each.parts()]
+
+    def value(self, find) -> float | None:
+        values = [each.value(find) for each in self.of]
+        return None if None in values else self.scale * float(np.mean(values)) + self.shift
+
+    def __str__(self) -> str:
+        return self.scaled(f"mean of {self.run}")
+
+
+def mean(name: str, numbers) -> Mean:
+    """The average of `of(...)`s. ValueError for none.
+
+    mean("rope, beyond training", [of("rope", "exact_match", n) for n in (24, 32, 48)])
+    """
+    if not (numbers := tuple(numbers)):
+        raise ValueError(f"the mean {name!r} needs numbers")
+    return Mean(name, of=numbers)
+
+
 def measured(value) -> Measured:
     return value if isinstance(value, Measured) else Measured(None, shift=float(value))
 
@@ -111,7 +145,7 @@ class Condition:
         raise TypeError(f"a condition of a claim is no yes or no before its results are looked up: {self} (a chain a < b < c makes two)")
 
     def parts(self) -> list[Measured]:
-        return [part for part in (self.left, self.right) if part.run is not None]
+        return [*self.left.parts(), *self.right.parts()]
 
     def holds(self, find) -> bool | None:
         """None where a number is missing."""

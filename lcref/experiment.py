@@ -76,6 +76,7 @@ class Figure:
     over: str = "seeds"  # what a run's lines differ in: the median and range are over these
     across: str = ""
     reaching: float = 0.5  # of `across` alone
+    ranking: bool = False  # one number for all runs of a name ("rope-copy", "rope-sort"): the mean over what lies beyond `trained_to`
     heat: bool = False  # slices "x@y": a map for each run, light where right; the mean over seeds
     runs: tuple[str, ...] = ()  # the runs it shows, also where settings were changed ("rope[model.layers=4]"); all where empty
 

@@ -9,7 +9,7 @@ they lie dashed under the new ones. Reads results lines only. matplotlib is impo
 import math
 from pathlib import Path
 
-from lcref.report import law, laws, shown, slices, summary, trials
+from lcref.report import law, laws, shown, slices, summary, trained_to, trials
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 # A run keeps its colour and marker in every figure; the longest name here that the run's name starts with decides.
@@ -130,7 +130,7 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     axes.set_axisbelow(True)
     axes.set_xlabel(figure.x_label)
     axes.set_ylabel(figure.y_label or figure.metric.replace("_", " "))
-    for end in trained_to(figure, lines):
+    for end in sorted({trained_to(figure, line) for line in lines} - {None}):
         axes.axvline(end, color="#555555", linewidth=1.2, linestyle=":", zorder=0)
         axes.annotate(f"trained to {end:g}", (end, 1), xycoords=("data", "axes fraction"), xytext=(4, 2),
                       textcoords="offset points", color="#555555", fontsize=10, va="bottom")
@@ -173,21 +173,6 @@ def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label=
         canvas.savefig(fresh, format="png")
     fresh.replace(path)
     return Path(path)
-
-
-def trained_to(figure, lines) -> list[float]:
-    """Where training ended: the figure's number, or every value that the runs' configs have at its key. KeyError for a key they lack."""
-    if not isinstance(figure.trained_to, str):
-        return [] if figure.trained_to is None else [figure.trained_to]
-    ends = set()
-    for line in lines:
-        value = line["config"]
-        for name in figure.trained_to.split("."):
-            if not isinstance(value, dict) or name not in value:
-                raise KeyError(f"trained_to={figure.trained_to!r} is no setting of the run {line['run']}: it has no {name!r}")
-            value = value[name]
-        ends.add(value)
-    return sorted(ends)
 
 
 def caption(found, before, over="seeds") -> str:

@@ -50,7 +50,39 @@ class Point(NamedTuple):
 def shown(lines: list[dict], figure) -> list[dict]:
     """The lines that a figure shows; for one across a setting, what it makes of them."""
     some = [line for line in lines if not figure.runs or line["run"].partition("[")[0] in figure.runs]
-    return across(some, figure) if figure.across else some
+    return across(some, figure) if figure.across else ranking(some, figure) if figure.ranking else some
+
+
+def ranking(lines: list[dict], figure) -> list[dict]:
+    """Lines with one number: the mean over a run's slices beyond its training, and over all runs of one name before the first "-": "rope-copy"
+    and "rope-sort" become "rope". From the best median down. Left out: a name and seed that lack one of the others' runs."""
+    found = {}
+    for line in lines:
+        if figure.metric in line["metrics"]:
+            beyond = [value for name, value in line["metrics"][figure.metric].items() if float(name) > trained_to(figure, line) and value is not None]
+            series, _, part = line["run"].partition("-")
+            if beyond:
+                found.setdefault((series, line["seed"]), (line, {}))[1][part] = float(np.mean(beyond))
+    most = max((len(parts) for _, parts in found.values()), default=0)
+    made, values = [], defaultdict(list)
+    for (series, _), (line, parts) in found.items():
+        if len(parts) == most:
+            values[series].append(float(np.mean(list(parts.values()))))
+            metrics = {figure.metric: {"every length beyond training": values[series][-1]}}
+            made.append(line | {"run": series, "config": line["config"] | {"evals": ()}, "metrics": metrics})
+    return sorted(made, key=lambda line: np.median(values[line["run"]]), reverse=not figure.lower_is_better)
+
+
+def trained_to(figure, line: dict) -> float:
+    """Where training of a line ended: the figure's number, or what the line's config has at the figure's key. KeyError for a key it lacks."""
+    if not isinstance(figure.trained_to, str):
+        return figure.trained_to
+    value = line["config"]
+    for name in figure.trained_to.split("."):
+        if not isinstance(value, dict) or name not in value:
+            raise KeyError(f"trained_to={figure.trained_to!r} is no setting of the run {line['run']}: it has no {name!r}")
+        value = value[name]
+    return value
 
 
 def across(lines: list[dict], figure) -> list[dict]:

@@ -2,7 +2,7 @@
 import pytest
 
 from lcref import claims, config
-from lcref.claims import Claim, judge, markdown, of, rise, within
+from lcref.claims import Claim, judge, markdown, mean, of, rise, within
 from lcref.evaluate import DepthMatch, PositionLoss, StateSpread, StreamLoss
 from lcref.experiment import experiments, load
 
@@ -53,6 +53,18 @@ def test_a_rise_is_a_difference_of_two_slices():
     a, b = (rise(run, "loss", 512, 128) for run in "ab")
     assert (a.value(find), (0.25 * b).value(find), (b + 1).value(find), rise("a", "loss", 512, 64).value(find)) == (0.5, 0.5, 3.0, None)
     assert str(0.25 * b) == "0.25 x b loss at 512 above that at 128" and (a <= 0.25 * b).holds(find) and not (a < 0.2 * b).holds(find)
+
+
+def test_a_mean_is_of_numbers_that_are_all_there():
+    lines = some({"a": [1.0, 3.0, 3.0], "b": [2.0, 5.0, 4.0]})
+    both = mean("both", [A, 2 * B])
+    verdict, (found,) = judge(Claim("x", "", (both >= 5.0,)), lines)
+    assert verdict == "reproduced" and (found.left, found.agreeing, found.seeds) == (5.5, 2, 3)                # 3 and 8; 2.5, 6.5, 5.5 by seed
+    assert str(found.condition) == "mean of both >= 5" and str(2 * both - 1 < A) == "2 x mean of both - 1 < a loss at 128"
+    assert Claim("x", "", (mean("means", [both, A]) > B,)).runs() == ["a", "b"]
+    assert judge(Claim("x", "", (mean("both", [A, of("a", "loss", 999)]) > 0,)), lines)[0] == "not run"
+    with pytest.raises(ValueError, match="the mean 'none' needs numbers"):
+        mean("none", [])
 
 
 def test_nothing_was_run():

@@ -214,3 +214,27 @@ def test_a_figure_across_a_setting_is_one_line_of_many_runs():
 
 def test_runs_that_never_get_there_are_left_out():
     assert not report.with_lines([ACROSS], sized((400, 800))) and report.with_lines([ACROSS], sized((400, 8)))
+
+
+RANKING = Figure("exact_match", "Who goes furthest?", trained_to="data.max_length", ranking=True)
+
+
+def ranked(values):
+    """Lines of runs "scheme-task", trained to 20; values: run -> (at 10, at 30, at 100) of each seed."""
+    return [{"run": run, "seed": seed, "config": {"data": {"max_length": 20}}, "metrics": {"exact_match": dict(zip(("10", "30", "100"), row))}}
+            for run, rows in values.items() for seed, row in enumerate(rows)]
+
+
+def test_a_ranking_is_the_mean_beyond_training_of_all_tasks():
+    found = report.shown(ranked({"rope-copy": [(1, 0.2, 0), (1, 0.4, 0)], "rope-sort": [(1, 0.6, 0.2), (1, 0.8, 0)], "nope-copy": [(0, 1, 0.5)] * 2,
+                                 "nope-sort": [(0, 0.5, 0)] * 2}), RANKING)
+    points = {run: points["every length beyond training"] for run, points in report.summary(found, "exact_match").items()}
+    assert list(points) == ["nope", "rope"] and points["nope"].median == pytest.approx(0.5)
+    assert (points["rope"].low, points["rope"].high, points["rope"].seeds) == (pytest.approx(0.25), pytest.approx(0.3), 2)
+
+
+def test_a_ranking_compares_like_with_like():
+    """A scheme and seed whose runs are not all there is left out; what is measured within training alone is none."""
+    found = report.shown(ranked({"rope-copy": [(1, 0.2, 0), (1, 0.4, 0)], "rope-sort": [(1, 0.6, 0.2)], "nope-copy": [(0, 1, 0.5)]}), RANKING)
+    assert [(line["run"], line["seed"]) for line in found] == [("rope", 0)]
+    assert not report.with_lines([RANKING], [line | {"metrics": {"exact_match": {"10": 1.0}}} for line in ranked({"rope-copy": [(1, 1, 1)]})])
