@@ -70,7 +70,7 @@ def products(jaxpr) -> float:
         if eqn.primitive.name == "dot_general":
             (over, _), _ = eqn.params["dimension_numbers"]
             left = eqn.invars[0].aval.shape
-            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(left[i] for i in over)
+            total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(left[i] for i in over) * bool(over)      # none: element-wise
         elif eqn.primitive.name == "conv_general_dilated":
             kernel, layout = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
             total += 2 * math.prod(eqn.outvars[0].aval.shape) * math.prod(kernel) / kernel[layout[0]]
@@ -81,6 +81,8 @@ def products(jaxpr) -> float:
             total += eqn.params["length"] * sum(inner)
         elif eqn.primitive.name == "pallas_call":
             total += math.prod(eqn.params["grid_mapping"].grid) * sum(inner)
+        elif eqn.primitive.name == "shard_map":
+            total += eqn.params["mesh"].size * sum(inner)
         else:
             total += sum(inner)
     return total
