@@ -67,7 +67,7 @@ def test_there_must_be_pages(tmp_path):
 
 
 SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 7)), ("state_space/digits", "digits", (0,)),
-         ("state_space/parity", "parity", (0,))]         # experiment, block, figures
+         ("state_space/parity", "parity", (0,)), ("state_space/collapse", "collapse", (0,))]         # experiment, block, figures
 
 
 @pytest.mark.parametrize("name, shown, figures", SHOWN)
