@@ -196,7 +196,7 @@ print(f"outputs up to {jnp.abs(y['recurrent']).max():.1f}; recurrence and shortc
 
 # %%
 digits = load("state_space/digits")[0]
-lines = [line for line in results.read(shipped("results") / "state_space/digits.cpu.jsonl") if not line["run"].endswith(("_permuted", "_frozen"))]
+lines = [line for line in results.read(shipped("results") / "state_space/digits.cpu.jsonl") if not line["run"].endswith(("_permuted", "_frozen", "_small"))]
 figure, ax = plt.subplots(figsize=(8, 5), layout="constrained")
 plotting.panel(ax, lines, digits.figures[0])
 
