@@ -253,7 +253,7 @@ for ax, shown in zip(axes, collapse.figures):
     plotting.panel(ax, lines, replace(shown, runs=("state_64", "published", "forget_more", "cap_state", "recent_only")))
 
 # %% [markdown]
-# Without a remedy the loss rises as soon as rows are longer than those of training, and the state of the largest head with it. Read with any of the
+# Without a remedy the loss rises with rows several times as long as those of training, and the state of the largest head with it. Read with any of the
 # three remedies the same weights keep the loss that they have at 128 bytes. So do the models whose decays start quick: short rows did not teach
 # them to hold on, as they did not teach the others to let go. Size is not what decides here: states of 16 and of 128 numbers, not drawn, collapse
 # as well ([the whole table](../docs/results.md)).
