@@ -25,6 +25,7 @@ TABLES = {
     "task": "lcref.tasks:TASKS",
     "position": "lcref.nn.positions:POSITIONS",
     "mixer": "lcref.nn.mixers:MIXERS",
+    "reader": "lcref.nn.read_process_write:READERS",
     "weights": "lcref.ops.weights:WEIGHTS",
     "feed_forward": "lcref.nn.layers:FEED_FORWARDS",
     "norm": "lcref.nn.layers:NORMS",

@@ -44,12 +44,12 @@ class Run:
     counts: its evals and read are left out of the value that is kept here, and its seed is this run's.
     """
 
-    model: Any  # DecoderConfig
+    model: Any  # DecoderConfig, ReadProcessWriteConfig
     data: Any  # a source: TaskSource, Text
     train: Any  # TrainConfig
     evals: tuple = ()  # what to measure afterwards
     seed: int = 0
-    read: Any = None  # DecoderConfig; None: model
+    read: Any = None  # another config of the same parameters; None: model
     start: Any = None  # Run; None: fresh parameters
 
     def __post_init__(self):

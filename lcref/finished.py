@@ -50,13 +50,12 @@ def revive(folder: str | Path, seed: int | None = None) -> Finished:
     from flax import nnx
 
     from lcref import checkpoint
-    from lcref.nn.decoder import Decoder
     from lcref.train import dress, read_as
 
     step = checkpoint.latest(folder)
     if step is None:
         raise ValueError(f"{folder} holds no whole checkpoint; run {said['experiment']} again to make one")
-    graph, params = nnx.split(Decoder(made.model, rngs=nnx.Rngs(0)), nnx.Param)
+    graph, params = nnx.split(made.model.build(rngs=nnx.Rngs(0)), nnx.Param)
     params = dress(params, checkpoint.restore(folder, step, None)["params"])
     if len(seeds) > 1:  # trained in one program: the first axis of every array is the seed
         params = jax.tree.map(lambda x: x[seeds.index(seed)], params)

@@ -35,12 +35,11 @@ def forecast(run) -> Forecast:
     import numpy as np
     from flax import nnx
 
-    from lcref.nn.decoder import Decoder
     from lcref.train import call, make_optimizer, parameter_groups
 
     rows = [run.data.batch(np.random.default_rng([0, i]), run.train.batch) for i in range(STEPS)]
     data, key, first = {name: np.stack([row[name] for row in rows]) for name in rows[0]}, jax.random.key(0), jnp.int32(0)
-    shapes = nnx.eval_shape(lambda: Decoder(run.model, rngs=nnx.Rngs(0)))
+    shapes = nnx.eval_shape(lambda: run.model.build(rngs=nnx.Rngs(0)))
     graph, params = nnx.split(shapes, nnx.Param)
     leaves = jax.tree.leaves(params)
     optimizer = make_optimizer(run.train, tuple(parameter_groups(shapes).values()), jax.tree.structure(params))
@@ -53,7 +52,7 @@ def forecast(run) -> Forecast:
         return Forecast(count, tokens, flops, 4 * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), None)
     compiled = traced.lower().compile()
     used = compiled.memory_analysis()
-    params = nnx.state(Decoder(run.model, rngs=nnx.Rngs(0)), nnx.Param)
+    params = nnx.state(run.model.build(rngs=nnx.Rngs(0)), nnx.Param)
     state = optimizer.init(params)
     seconds = []
     for _ in range(CALLS):

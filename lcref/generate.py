@@ -52,7 +52,8 @@ def filtered(logits, temperature=1.0, top_k=None, top_p=None):
 def run(graph, params, state, prompt, key, positions, temperature, top_p, *, tokens, length, greedy, top_k):
     """Read the prompt, which follows on `state` (None: a new stream), and write `tokens` tokens."""
     decoder = nnx.merge(graph, params)
-    x, state = decoder.read(prompt, decoder.init_state(prompt.shape[0], length, positions) if state is None else state)
+    state = decoder.init_state(prompt.shape[0], length, positions) if state is None else state
+    x, state = decoder.read(prompt, state)
     logits = decoder.logits(x[:, -1:])                                # those of a long prompt's other tokens would be gigabytes
 
     def choose(logits, key):

@@ -170,7 +170,6 @@ def check(run) -> None:
     import numpy as np
     from flax import nnx
 
-    from lcref.nn.decoder import Decoder
     from lcref.train import difference, loss_of, position_ids, shapes
 
     batch = run.data.batch(np.random.default_rng(0), 1)
@@ -189,12 +188,12 @@ def check(run) -> None:
     if run.read is not None:
         if wrong := difference(shapes(run.model), shapes(read)):
             raise ValueError(f"read must have the parameters that the model has trained: {wrong}")
-        jax.eval_shape(lambda: Decoder(read, rngs=nnx.Rngs(0))(batch["inputs"][:, :max(1, measured)]))
+        jax.eval_shape(lambda: read.build(rngs=nnx.Rngs(0))(batch["inputs"][:, :max(1, measured)]))
     if run.start is not None:
         check(run.start)
         if wrong := difference(shapes(run.start.model), shapes(run.model), more=True):
             raise ValueError(f"training cannot begin with the parameters of start: {wrong}")
-    jax.eval_shape(lambda key: loss_of(Decoder(run.model, rngs=nnx.Rngs(0)), batch, position_ids(run.model.position, key, batch)),
+    jax.eval_shape(lambda key: loss_of(run.model.build(rngs=nnx.Rngs(0)), batch, position_ids(run.model.position, key, batch)),
                    jax.random.key(0))
 
 

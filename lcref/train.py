@@ -32,7 +32,6 @@ from flax import nnx
 
 from lcref import checkpoint, parallel
 from lcref.config import digest, digest_of
-from lcref.nn.decoder import Decoder
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ class Start(NamedTuple):
 
 
 class Trained(NamedTuple):
-    decoder: Decoder
+    decoder: nnx.Module
     seed: int
     seconds: float
     steps_per_second: float                    # after the first (compiling) call; all seeds together count once
@@ -193,8 +192,8 @@ def dress(tree, named):
 
 @lru_cache
 def shapes(model):
-    """{parameter name: shape} of a DecoderConfig. Nothing is computed."""
-    return shapes_of(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))))
+    """{parameter name: shape} of a model's config. Nothing is computed."""
+    return shapes_of(nnx.eval_shape(lambda: model.build(rngs=nnx.Rngs(0))))
 
 
 def shapes_of(decoder):
@@ -213,11 +212,11 @@ def difference(have, want, more=False):
 
 
 def read_as(decoder, model):
-    """The decoder's parameters in the decoder of another DecoderConfig. ValueError where they are not all of them, or others."""
+    """The decoder's parameters in the decoder of another config. ValueError where they are not all of them, or others."""
     params = bare(nnx.state(decoder, nnx.Param))
     if wrong := difference(shapes_of(decoder), shapes(model)):
         raise ValueError(f"these parameters cannot be read as another model: {wrong}")
-    graph, like = nnx.split(nnx.eval_shape(lambda: Decoder(model, rngs=nnx.Rngs(0))), nnx.Param)
+    graph, like = nnx.split(nnx.eval_shape(lambda: model.build(rngs=nnx.Rngs(0))), nnx.Param)
     return nnx.merge(graph, dress(like, params))
 
 
@@ -256,7 +255,7 @@ def unsound(losses, first):
 
 
 def train(model, source, cfg, seeds, *, folder=None, start=None, report=None, stop=None):
-    """Train `model` (DecoderConfig) on `source` once per seed -> list of Trained, one per seed.
+    """Train `model` (DecoderConfig, ReadProcessWriteConfig) on `source` once per seed -> list of Trained, one per seed.
 
     folder: where checkpoints go; a run that finds its own there goes on from it (another configuration's is a ValueError).
     start (Start): begin with other parameters. report(Progress) is called after every compiled call. stop (threading.Event): save and raise
@@ -269,7 +268,7 @@ def train(model, source, cfg, seeds, *, folder=None, start=None, report=None, st
     if model.vocab < source.vocab:
         raise ValueError(f"the model's vocabulary is {model.vocab}, the data needs {source.vocab}")
     stop = stop or threading.Event()
-    decoders = [Decoder(model, rngs=nnx.Rngs(seed)) for seed in seeds]
+    decoders = [model.build(rngs=nnx.Rngs(seed)) for seed in seeds]
     graph, _ = nnx.split(decoders[0])
     params = [nnx.state(decoder, nnx.Param) for decoder in decoders]
     if folder is not None:
@@ -340,7 +339,7 @@ def load(folder, model, index=None):
     if step is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
     named = checkpoint.restore(folder, step, None)["params"]
-    decoder = Decoder(model, rngs=nnx.Rngs(0))
+    decoder = model.build(rngs=nnx.Rngs(0))
     graph, like = nnx.split(decoder, nnx.Param)
     together = min(leaf.shape[0] if leaf.ndim else 0 for leaf in named.values())
     if index is not None and not 0 <= index < together:                # JAX would give the last one

@@ -44,6 +44,9 @@ class DecoderConfig:
         pattern = self.pattern or (self.mixer,)
         return [pattern[i % len(pattern)] for i in range(self.layers)]
 
+    def build(self, *, rngs):
+        return Decoder(self, rngs=rngs)
+
 
 class Block(nnx.Module):
     def __init__(self, cfg, mixer, position, rngs):
@@ -172,7 +175,7 @@ class Decoder(nnx.Module):
 
 def growing(cfg):
     """The first mixer's config whose state grows with the stream, as attention without a window keeps every token; None where none does."""
-    sizes = [[jax.tree.map(jnp.shape, layer) for layer in jax.eval_shape(lambda: Decoder(cfg, rngs=nnx.Rngs(0)).init_state(1, n)).layers]
+    sizes = [[jax.tree.map(jnp.shape, layer) for layer in jax.eval_shape(lambda: cfg.build(rngs=nnx.Rngs(0)).init_state(1, n)).layers]
              for n in (2, 4)]
     return next((mixer for mixer, short, long in zip(cfg.mixers(), *sizes) if short != long), None)
 

@@ -24,6 +24,7 @@ from lcref.tasks.selective_copy import SelectiveCopy
 from lcref.tasks.show import show
 from lcref.tasks.sort import Sort, SortDuplicates
 from lcref.tasks.sort_hints import Count, Fill, Predecessor, Successor
+from lcref.tasks.sort_orders import SortInOrder
 from lcref.tasks.source import HintedSource, TaskSource
 from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
 from lcref.tasks.thread import Thread
@@ -36,6 +37,9 @@ TASKS = {
     "reverse": Reverse,
     "sort": Sort,
     "sort_duplicates": SortDuplicates,
+    "sort_descending": SortInOrder,
+    "sort_ends_first": partial(SortInOrder, order="ends_first"),
+    "sort_odds_first": partial(SortInOrder, order="odds_first"),
     "successor": Successor,
     "predecessor": Predecessor,
     "count": Count,
@@ -51,6 +55,9 @@ TASKS = {
     "turing_increment": partial(TuringTrace, machine="increment"),
     "turing_addition": partial(TuringTrace, machine="addition"),
     "turing_compare": partial(TuringTrace, machine="compare"),
+    "turing_division": partial(TuringTrace, machine="division"),
+    "turing_reverse": partial(TuringTrace, machine="reverse"),
+    "turing_bubble_sort": partial(TuringTrace, machine="bubble_sort"),
     "addition": Addition,
     "addition_reversed": AdditionReversed,
     "addition_hinted": AdditionHinted,

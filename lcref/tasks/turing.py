@@ -2,8 +2,9 @@
 
     ^ a7 1 a8 0 a9 1 a10 # | even  a7 1 odd  a8 0 odd  a9 1 even  a10 # $           parity of 1 0 1, in the cells 7, 8, 9; # is blank
 
-A machine is a dict: (state, symbol) -> (next state, symbol to write or None). The head moves right and stops at the blank, so that every cell
-is read once. A step of the trace is
+A machine is a dict: (state, symbol) -> (next state, symbol to write or None). Its head goes on to the next cell, unless the state says
+otherwise, and stops where there is nothing to do: most machines read every cell once and stop at the blank.
+A step of the trace is
     address     where the head is: the cell after the last one           `address`: Linear Transition, no step skipped or out of place
     symbol      what is read there, copied from the tape                 `fetch`: Memory Fetcher, retrieval apart from computation
     symbol      what is written instead, where the machine writes
@@ -11,11 +12,15 @@ is read once. A step of the trace is
 The three switches take one thing away each. `trace=False` asks for the answer alone, the control: what was written, and the last state.
 
 Addresses are consecutive, from a random start in a pool of `addresses`: an index hint that makes every lookup unambiguous, and lets every
-address occur in short problems. Deviation: small vocabularies and one pass over the tape, where the paper tunes a 7B model on text.
+address occur in short problems; where a cell was written before, its latest content is what counts. How many steps there are, and which
+of them write, depends on the length alone. Deviation: small vocabularies and tapes, where the paper tunes a 7B model on text; its binary
+search is not here, since the middle of two addresses is arithmetic on names.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,18 +30,46 @@ from lcref.tasks.task import BOS, CONTENT, EOS, SEP, Batch, Piece, Task, at_leas
 
 BLANK = "#"
 BITS, DIGITS = "01", "0123456789"
+DONE = tuple(f"{d}*" for d in DIGITS)  # digits that are where they belong
+LEFT, HOME, STOP = -1, 0, None
 
 
 class Machine(NamedTuple):
-    """delta: (state, symbol) -> (next state, symbol written or None). The first state is where it starts."""
+    """delta: (state, symbol) -> (next state, symbol written or None). The first state is where it starts.
 
-    symbols: str  # without the blank
+    moves: where the head goes in a state that is entered, if not to the next cell: LEFT, HOME (the first cell), STOP.
+    """
+
+    symbols: str  # that a tape is drawn from, without the blank
     delta: dict[tuple[str, str], tuple[str, str | None]]
     per_length: int = 1  # cells of a problem of length 1
+    marks: tuple[str, ...] = ()  # symbols that are only ever written
+    starts: int = 0  # the cell of the head, -1: the last one
+    moves: dict[str, int | None] = {}
+
+    @property
+    def alphabet(self) -> list[str]:
+        return [BLANK, *self.symbols, *self.marks]
 
     @property
     def states(self) -> list[str]:
         return list(dict.fromkeys([*(state for state, _ in self.delta), *(state for state, _ in self.delta.values())]))
+
+    def run(self, tape: list[str]) -> Iterator[tuple[int, str, str | None, str | None]]:
+        """Step by step: (cell, symbol read, symbol written, next state); at a symbol for which there is no step, no state, and the end."""
+        tape, head, state = [*tape, BLANK], self.starts % len(tape), self.states[0]
+        while head >= 0:
+            read = tape[head]
+            if (state, read) not in self.delta:
+                yield head, read, None, None
+                return
+            state, new = self.delta[state, read]
+            tape[head] = read if new is None else new
+            yield head, read, new, state
+            move = self.moves.get(state, 1)
+            if move is STOP:
+                return
+            head = 0 if move == HOME else head + move
 
 
 FLIP = {"even": "odd", "odd": "even"}
@@ -52,12 +85,39 @@ ADDITION = Machine(DIGITS, {**{(f"c{c}", a): (f"c{c}+{a}", None) for c in BITS f
 COMPARE = Machine(DIGITS, {**{(q, a): (f"{q}:{a}", None) for q in ("same", "less", "more") for a in DIGITS},
                            **{(f"{q}:{a}", b): (q if q != "same" or a == b else "less" if a < b else "more", None)
                               for q in ("same", "less", "more") for a in DIGITS for b in DIGITS}}, per_length=2)  # fmt: skip
-MACHINES = {"parity": PARITY, "increment": INCREMENT, "addition": ADDITION, "compare": COMPARE}
+# a number by 7, highest digit first: the state is the remainder
+DIVISION = Machine(DIGITS, {(f"r{r}", d): (f"r{(10 * r + int(d)) % 7}", str((10 * r + int(d)) // 7)) for r in range(7) for d in DIGITS})
+# from the last cell to the first, out of the tape
+REVERSE = Machine(DIGITS, {("say", d): ("say", d) for d in DIGITS}, starts=-1, moves={"say": LEFT})
+# h5: a pass has come here holding 5. It reads the next one, 3, and is 3|5: back, 3 is written; /5: on, 5 is written. At the end of a pass, !5: back,
+# and 5* is written: it is where it belongs, and the next pass ends before it
+BUBBLE_SORT = Machine(DIGITS, {
+    **{("take", d): (f"h{d}", None) for d in DIGITS}, **{("take", d): ("done", None) for d in DONE},
+    **{(f"h{a}", b): (f"{min(a, b)}|{max(a, b)}", None) for a in DIGITS for b in DIGITS},
+    **{(f"h{a}", end): (f"!{a}", None) for a in DIGITS for end in (BLANK, *DONE)},
+    **{(f"{a}|{b}", d): (f"/{b}", a) for a in DIGITS for b in DIGITS if a <= b for d in DIGITS},
+    **{(f"/{a}", d): (f"h{a}", a) for a in DIGITS for d in DIGITS}, **{(f"!{a}", a): ("take", f"{a}*") for a in DIGITS},
+}, marks=DONE, moves={"take": HOME, "done": STOP, **{f"{a}|{b}": LEFT for a in DIGITS for b in DIGITS}, **{f"!{a}": LEFT for a in DIGITS}})  # fmt: skip
+MACHINES = {"parity": PARITY, "increment": INCREMENT, "addition": ADDITION, "compare": COMPARE, "division": DIVISION, "reverse": REVERSE,
+            "bubble_sort": BUBBLE_SORT}  # fmt: skip
+
+
+@functools.cache
+def tables(name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The number of the next state, and of the symbol that is written, by numbers of state and symbol; -1 for none."""
+    machine = MACHINES[name]
+    symbols, states = ({name: i for i, name in enumerate(names)} for names in (machine.alphabet, machine.states))
+    follows, written = np.full((2, len(states), len(symbols)), -1)
+    for (state, symbol), (after, new) in machine.delta.items():
+        follows[states[state], symbols[symbol]] = states[after]
+        written[states[state], symbols[symbol]] = -1 if new is None else symbols[new]
+    return follows, written
 
 
 @dataclass(frozen=True)
 class TuringTrace(Task):
-    """A tape of `length` symbols (pairs of symbols for addition and compare), and the trace of `machine` over it. All of it is scored.
+    """A tape of `length` symbols (pairs of symbols for addition and compare), and the trace of `machine` over it. All of it is scored. A trace has
+    as many steps as the tape has cells, give or take one; that of bubble_sort 3 n (n + 1) / 2 + 1.
 
     Increment: so many nines at the low end, uniform in 0 .. length. Compare: so many equal places before the first that may differ, likewise.
     Longest: what the addresses hold. KeyError for an unknown machine.
@@ -85,6 +145,24 @@ class TuringTrace(Task):
     inputs   more a14 #
     targets  a14  #   $
     scored   *    *   *
+    >>> print(show(TuringTrace(machine="division"), np.random.default_rng(0), length=3, samples=1))
+    length 3
+    inputs   ^   a77 8   a78 6   a79 5   a80 # |  r0  a77 8 1  r1  a78 6 2  r2  a79 5 3  r4  a80 #
+    targets  a77 8   a78 6   a79 5   a80 #   | r0 a77 8   1 r1 a78 6   2 r2 a79 5   3 r4 a80 #   $
+    scored                                     *  *   *   * *  *   *   * *  *   *   * *  *   *   *
+    >>> print(show(TuringTrace(machine="reverse"), np.random.default_rng(0), length=3, samples=1))
+    length 3
+    inputs   ^   a77 8   a78 6   a79 5   a80 # |   say a79 5 5   say a78 6 6   say a77 8 8   say
+    targets  a77 8   a78 6   a79 5   a80 #   | say a79 5   5 say a78 6   6 say a77 8   8 say $
+    scored                                     *   *   *   * *   *   *   * *   *   *   * *   *
+    >>> print(show(TuringTrace(machine="bubble_sort"), np.random.default_rng(0), length=2, samples=1))
+    length 2
+    inputs   ^   a68 8   a69 6   a70 # |    take a68 8  h8  a69 6   6|8 a68 8 6  /8  a69 6 8  h8  a70 #  !8  a69 8  8*
+    targets  a68 8   a69 6   a70 #   | take a68  8   h8 a69 6   6|8 a68 8   6 /8 a69 6   8 h8 a70 #   !8 a69 8   8* take
+    scored                             *    *    *   *  *   *   *   *   *   * *  *   *   * *  *   *   *  *   *   *  *
+    inputs   take a68 6  h6  a69 8* !6  a68 6  6*   take a68 6*   done
+    targets  a68  6   h6 a69 8*  !6 a68 6   6* take a68  6*  done $
+    scored   *    *   *  *   *   *  *   *   *  *    *    *   *    *
     """
 
     machine: str = "parity"
@@ -106,8 +184,8 @@ class TuringTrace(Task):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """Blank, symbols, states, addresses."""
-        return vocabulary([BLANK, *self.machinery.symbols, *self.machinery.states, *(f"a{i}" for i in range(self.addresses))])
+        """Blank, symbols, marks, states, addresses."""
+        return vocabulary([*self.machinery.alphabet, *self.machinery.states, *(f"a{i}" for i in range(self.addresses))])
 
     @property
     def longest(self) -> int:
@@ -129,57 +207,63 @@ class TuringTrace(Task):
         return tape
 
     def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
-        """The machine as two tables, all rows at once."""
+        """All rows at once: the head is where it would be on any tape of this length."""
         self.check(length)
-        machine, states = self.machinery, self.machinery.states
-        follows = np.array([[states.index(machine.delta.get((q, s), (q, None))[0]) for s in machine.symbols] for q in states])
-        written = np.array([[machine.symbols.find(machine.delta.get((q, s), (q, None))[1] or BLANK) for s in machine.symbols] for q in states])
-        symbol, state, place = CONTENT + 1, CONTENT + 1 + len(machine.symbols), CONTENT + 1 + len(machine.symbols) + len(states)
-        tape = self.tape(rng, batch, length)
-        cells = tape.shape[1]
-        at = place + rng.integers(self.addresses - cells, size=(batch, 1)) + np.arange(cells + 1)[None, :]
-        prompt: list[Piece] = [BOS, *(piece for i in range(cells) for piece in (at[:, [i]], symbol + tape[:, [i]])), at[:, [-1]], CONTENT, SEP]
-        now, trace, answer = np.zeros(batch, np.int64), [np.full((batch, 1), state, np.int32)], []
-        for i in range(cells):
-            wrote, now = written[now, tape[:, i]], follows[now, tape[:, i]]
-            step = [at[:, [i]]] * self.address + [symbol + tape[:, [i]]] * self.fetch
+        machine, (follows, written) = self.machinery, tables(self.machine)
+        symbols, states = len(machine.alphabet), len(machine.states)
+        tape = np.pad(1 + self.tape(rng, batch, length), ((0, 0), (0, 1)))
+        cells = tape.shape[1] - 1
+        at = CONTENT + symbols + states + rng.integers(self.addresses - cells, size=(batch, 1)) + np.arange(cells + 1)[None, :]
+        prompt: list[Piece] = [BOS, *(piece for i in range(cells + 1) for piece in (at[:, [i]], CONTENT + tape[:, [i]])), SEP]
+        name = lambda state: (CONTENT + symbols + state)[:, None]
+        state = np.zeros(batch, np.int64)
+        trace, last, steps = [name(state)], {}, list(machine.run([machine.symbols[0]] * cells))
+        count = sum(after is not None for *_, after in steps)
+        for i, (cell, _, _, after) in enumerate(steps, 1):
+            read = tape[:, cell]
+            trace += [at[:, [cell]]] * self.address + [CONTENT + read[:, None]] * self.fetch
+            if after is None:
+                break
+            wrote, state = written[state, read], follows[state, read]
             if (wrote >= 0).all():
-                answer.append(symbol + wrote[:, None])
-                step.append(answer[-1])
-            trace += step + [state + now[:, None]] * ((i + 1) % self.cells == 0 or i + 1 == cells)
-        trace += [at[:, [-1]]] * self.address + [np.full((batch, 1), CONTENT)] * self.fetch
-        return lay_out(prompt, [*(trace if self.trace else [*answer, state + now[:, None]]), EOS], length)
+                tape[:, cell] = wrote
+                last.pop(cell, None)  # to the end: answers are in the order of the last writing
+                last[cell] = CONTENT + wrote[:, None]
+                trace.append(last[cell])
+            if i % self.cells == 0 or i == count:
+                trace.append(name(state))
+        return lay_out(prompt, [*(trace if self.trace else [*last.values(), name(state)]), EOS], length)
+
+    def said(self, tape: list[str], addresses: list[str]) -> tuple[list[str], list[int]]:
+        """The machine as it is written down, on one tape: (trace, places in it of what comes out): what stands at the end in every cell that
+        was written, in the order of the last writing, and the last state."""
+        said, last, end, steps = [self.machinery.states[0]], {}, 0, list(self.machinery.run(tape))
+        count = sum(state is not None for *_, state in steps)
+        for i, (cell, read, new, state) in enumerate(steps, 1):
+            said += [addresses[cell]] * self.address + [read] * self.fetch
+            if new is not None:
+                last.pop(cell, None)
+                last[cell] = len(said)
+                said.append(new)
+            if state is not None and (i % self.cells == 0 or i == count):
+                end = len(said)
+                said.append(state)
+        return said, [*last.values(), end]
 
     def outcome(self, length: int) -> np.ndarray:
-        """Places, in what is scored, of what comes out: every symbol written, and the last state."""
-        machine, place, places = self.machinery, int(self.trace), []  # a trace begins with a state
-        state, cells = machine.states[0], length * machine.per_length
-        for i in range(cells):
-            state, new = machine.delta[state, machine.symbols[0]]  # whether a cell is written does not depend on what it holds
-            place += self.trace * (self.address + self.fetch)
-            if new is not None:
-                places.append(place)
-                place += 1
-            place += self.trace * ((i + 1) % self.cells == 0 or i + 1 == cells)
-        return np.array([*places, place - self.trace])
+        """Places, in what is scored, of what comes out: which they are does not depend on what is on the tape."""
+        self.check(length)
+        cells = length * self.machinery.per_length
+        _, places = self.said([self.machinery.symbols[0]] * cells, ["a0"] * (cells + 1))
+        return np.array(places if self.trace else range(len(places)))
 
     def answer(self, question: np.ndarray) -> np.ndarray:
-        """The machine as it is written down: one row at a time, one step at a time, from the dict."""
-        names, delta = self.tokens, self.machinery.delta
+        """One row at a time, one step at a time, from the dict."""
+        names = self.tokens
         number = {name: i for i, name in enumerate(names)}
         rows = []
         for row in question:
-            said = [names[i] for i in row]
-            state = self.machinery.states[0]
-            trace, wrote = [state], []
-            for i, (address, symbol) in enumerate(zip(said[::2], said[1::2])):
-                trace += [address] * self.address + [symbol] * self.fetch
-                if symbol == BLANK:
-                    break
-                state, new = delta[state, symbol]
-                wrote += [] if new is None else [new]
-                trace += [] if new is None else [new]
-                if (i + 1) % self.cells == 0 or said[2 * i + 3] == BLANK:
-                    trace.append(state)
-            rows.append([number[name] for name in (trace if self.trace else [*wrote, state])] + [EOS])
+            prompt = [names[i] for i in row]
+            trace, places = self.said(prompt[1:-2:2], prompt[::2])
+            rows.append([number[name] for name in (trace if self.trace else [trace[i] for i in places])] + [EOS])
         return np.array(rows, np.int32)

@@ -160,6 +160,8 @@ def bumped(field, value):
         return not value
     if field == "machine":
         return "increment" if value != "increment" else "parity"
+    if field == "order":
+        return "descending" if value != "descending" else "ends_first"
     return 0.5 if value is None else value * 2
 
 

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from lcref.tasks import EOS, SEP, TuringTrace
-from lcref.tasks.turing import BLANK, MACHINES
+from lcref.tasks.turing import BLANK, HOME, LEFT, MACHINES, STOP
 
 
 def rows(task, length=9, batch=200):
@@ -44,22 +44,45 @@ def test_compare():
     assert all(verdicts.count(verdict) > 50 for verdict in ("same", "less", "more")), "all three are common"
 
 
+def test_division():
+    for tape, answer in rows(TuringTrace("division", trace=False)):
+        assert divmod(number(tape), 7) == (number(answer[:-2]), int(answer[-2].removeprefix("r")))
+
+
+def test_reverse():
+    for tape, answer in rows(TuringTrace("reverse", trace=False)):
+        assert answer == [*tape[::-1], "say", "$"]
+
+
+def test_bubble_sort():
+    for length in (1, 2, 7):
+        for tape, answer in rows(TuringTrace("bubble_sort", trace=False), length):
+            assert answer == [*(f"{d}*" for d in sorted(tape, reverse=True)), "done", "$"], "the largest is in its place first"
+    steps = [len(list(MACHINES["bubble_sort"].run(["0"] * n))) for n in (1, 2, 8)]
+    assert steps == [3 * n * (n + 1) // 2 + 1 for n in (1, 2, 8)]
+
+
 @pytest.mark.parametrize("machine", MACHINES)
 def test_a_trace_is_the_machine_step_by_step(machine):
-    """Read back: from state to state by the dict, at consecutive addresses, over the tape's own symbols."""
-    delta = MACHINES[machine].delta
+    """Read back: from state to state by the dict, the head where the states send it, over what each cell holds by then."""
+    rule = MACHINES[machine]
     for tape, said in rows(TuringTrace(machine), length=5, batch=50):
-        said, state = iter(said), MACHINES[machine].states[0]
+        said, state, tape = iter(said), rule.states[0], [*tape, BLANK]
+        head = len(tape) - 2 if rule.starts else 0
         assert next(said) == state
         first = None
-        for i, symbol in enumerate([*tape, BLANK]):
+        while 0 <= head < len(tape):
             address = int(next(said).removeprefix("a"))
-            first = address if first is None else first
-            assert address == first + i and next(said) == symbol
-            if symbol != BLANK:
-                state, new = delta[state, symbol]
-                assert new is None or next(said) == new
-                assert next(said) == state
+            first = address - head if first is None else first
+            assert address == first + head and next(said) == tape[head]
+            if (state, tape[head]) not in rule.delta:
+                break
+            state, new = rule.delta[state, tape[head]]
+            if new is not None:
+                assert next(said) == new
+                tape[head] = new
+            assert next(said) == state
+            head = {LEFT: head - 1, HOME: 0, STOP: -1, 1: head + 1}[rule.moves.get(state, 1)]
         assert next(said) == "$" and next(said, None) is None
 
 
@@ -92,7 +115,7 @@ def test_starts_are_everywhere_in_the_pool():
 
 
 def test_wrong_settings():
-    with pytest.raises(KeyError, match="unknown machine 'sort'; there is: parity, increment, addition, compare"):
+    with pytest.raises(KeyError, match="unknown machine 'sort'; there is: parity, increment, addition, compare, division, reverse, bubble_sort"):
         TuringTrace("sort")
     with pytest.raises(ValueError, match="addresses 2 is below 3"):
         TuringTrace("addition", addresses=2)
