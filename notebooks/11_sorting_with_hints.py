@@ -13,7 +13,7 @@
 # What stands between a model and that step?
 #
 # You will see the sorting tasks and their hints, two programs that sort alike and answer a hint differently, an attention head set by hand that
-# takes the step, and what longer lists do to its margin. Nothing is trained here. Ten minutes; a few seconds of computing.
+# takes the step, what longer lists do to its margin, and a whole model set by hand that sorts. Nothing is trained here. Ten minutes; a few seconds of computing.
 #
 # The code that does it: [`tasks/sort.py`](../lcref/tasks/sort.py), [`tasks/sort_hints.py`](../lcref/tasks/sort_hints.py),
 # [`ops/weights.py`](../lcref/ops/weights.py). Papers: task hinting, [2310.00726](https://arxiv.org/abs/2310.00726); scaling by log length,
@@ -25,10 +25,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from lcref import plotting
+from lcref.evaluate import ExactMatch
 from lcref.exercises import sorting_with_hints as judge
+from lcref.nn.sorting_by_hand import sorting_decoder
 from lcref.ops.attention import attention_scores, attention_weights
 from lcref.ops.weights import LogN, Softmax, Tempered
-from lcref.tasks import Count, Fill, Predecessor, Sort, SortDuplicates, Successor, show
+from lcref.tasks import Count, Fill, Predecessor, Sort, SortDuplicates, Successor, TaskSource, show
 from lcref.tasks.task import CONTENT, EOS
 
 # %% [markdown]
@@ -221,6 +223,31 @@ plotting.lines(ax, lengths, {"2,000 lists a length": alike}, x_label="numbers in
 # %% [markdown]
 # Of the lists of 16 fewer than half have no repeat, of those of 64 none. There, steps from each number to its successor leave numbers out. The hint
 # `Count` asks for what is missing: how often a number occurs.
+#
+# A head can do better than to average over everything. Attending to the tokens equal to $y$ alone, it averages "is this in front of the bar?". If $y$
+# occurs $m$ times and is written $w$ times, that is $m / (m + w)$, more than a half as long as some are missing, and the length of the list is not
+# in it. Two layers are then enough for all of sorting, and [`nn/sorting_by_hand.py`](../lcref/nn/sorting_by_hand.py) writes their weights down:
+# layer 1 tells each token whether the bar is behind it; in layer 2 one head finds the successor, the other takes this mean, and the feed-forward
+# layer says $y$ again where it is above a half. An ordinary `Decoder` without positions, never trained:
+
+# %%
+sorter = sorting_decoder(V)
+right = ExactMatch(lengths=(10, 20, 50, 100, 200), samples=50)(sorter, TaskSource(SortDuplicates(V)))["exact_match"]
+print("lists sorted without an error:", right)
+
+# %%
+n = 60
+row = SortDuplicates(20).sample(np.random.default_rng(4), 1, n).inputs
+_, seen = sorting_decoder(20)(row, capture=True)
+mean = np.asarray(seen["block1"])[0, n + 2:, -2]
+figure, ax = plt.subplots(figsize=(7, 3.2), layout="constrained")
+ax.axhline(0.5, color="0.6", linewidth=1)
+ax.plot(np.arange(1, n + 1), mean, "o-", markersize=3, linewidth=1)
+ax.set(xlabel="numbers written", ylabel="share of the last one's twins\nin front of the bar", ylim=(0.45, 1.02), title=f"Twins counted: {n} numbers, 20 values");
+
+# %% [markdown]
+# Each tooth is one value: at its foot, a half, all of it is written and the next value begins. So length is no obstacle to this architecture. That
+# a trained model fails on long lists says what training found, not what could be found.
 #
 # ## Exercises
 #
