@@ -97,7 +97,8 @@ BUBBLE_SORT = Machine(DIGITS, {
     **{(f"h{a}", end): (f"!{a}", None) for a in DIGITS for end in (BLANK, *DONE)},
     **{(f"{a}|{b}", d): (f"/{b}", a) for a in DIGITS for b in DIGITS if a <= b for d in DIGITS},
     **{(f"/{a}", d): (f"h{a}", a) for a in DIGITS for d in DIGITS}, **{(f"!{a}", a): ("take", f"{a}*") for a in DIGITS},
-}, marks=DONE, moves={"take": HOME, "done": STOP, **{f"{a}|{b}": LEFT for a in DIGITS for b in DIGITS}, **{f"!{a}": LEFT for a in DIGITS}})  # fmt: skip
+}, marks=DONE, moves={"take": HOME, "done": STOP, **{f"{a}|{b}": LEFT for a in DIGITS for b in DIGITS},
+                      **{f"!{a}": LEFT for a in DIGITS}})  # fmt: skip
 MACHINES = {"parity": PARITY, "increment": INCREMENT, "addition": ADDITION, "compare": COMPARE, "division": DIVISION, "reverse": REVERSE,
             "bubble_sort": BUBBLE_SORT}  # fmt: skip
 
