@@ -3,8 +3,8 @@
 Length collapse (arXiv 2410.24200): the mean of a transformer's last layer, used as a text's vector, is drawn to one direction as texts get long,
 since attention spread over more tokens is a stronger low-pass filter; dividing the scores by a temperature below 1 (TempScale) after training is
 said to help. Here a byte model with no positions (`nope`), and one with ALiBi, which looks far only on some of its heads, trained on
-512 bytes of Python at a time; from each of 32 files two pieces that do not overlap. Three questions at every length: how alike are pieces of
-different files (mean cosine), does a piece find the other one of its file among all 32 (chance 0.03), and what does the temperature cost in loss?
+512 bytes of Python at a time; from each of 20 files two pieces that do not overlap. Three questions at every length: how alike are pieces of
+different files (mean cosine), does a piece find the other one of its file among all 20 (chance 0.05), and what does the temperature cost in loss?
 
 The control for the first: the mean of the tokens' embeddings, without any attention. Averaging over more tokens makes vectors alike by itself.
 `nope_at_0.7` is the trained `nope`, read at a temperature of 0.7: nothing is trained again. Neither timed nor tuned yet.
@@ -43,7 +43,7 @@ CPU = Run(
     model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=3, mixer=AttentionConfig(heads=4)),
     data=DATA,
     train=TrainConfig(steps=2000, batch=8, learning_rate=2e-3),
-    evals=(EmbeddingSpread(LENGTHS, split="test"), ContextLoss(LENGTHS, targets=64, split="test")),
+    evals=(EmbeddingSpread(LENGTHS, windows=20, split="test"), ContextLoss(LENGTHS, targets=64, split="test")),
 )
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=2, warmup=1, steps_per_call=2),
                 evals=(EmbeddingSpread((16, 64), windows=4), ContextLoss((16, 64), targets=8, windows=2)))

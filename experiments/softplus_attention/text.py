@@ -50,9 +50,9 @@ def runs(base):
 DATA = Keyed(Text(corpus="stdlib", length=L), keys=10)
 LENGTHS = (256, 512, 1024, 2048, 4096)
 CPU = Run(
-    model=DecoderConfig(vocab=DATA.vocab, d_model=128, layers=3, mixer=AttentionConfig(heads=4)),
+    model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=3, mixer=AttentionConfig(heads=4)),
     data=DATA,
-    train=TrainConfig(steps=2000, batch=16, learning_rate=2e-3, warmup=50),
+    train=TrainConfig(steps=1200, batch=16, learning_rate=3e-3, warmup=50),
     evals=(ContextLoss(LENGTHS), ChunkLoss(LENGTHS, windows=8), WeightEntropy(LENGTHS),
            KeyRecall((32, 100, 240, 496, 1008, 2032, 4080))),              # rows of up to L, L, L, 2 L, 4 L, ...
 )
