@@ -11,7 +11,7 @@ which length does not dilute (arXiv 2501.13428, with RoPE as here). Controls, on
 
 Context loss is the mean over the same last 128 bytes of a row at every length; chunk loss, which papers print, over all bytes of rows of
 each length. Weight entropy is the mean over heads and layers of the entropy of the attention weights in the same last 64 rows.
-Deviations: a byte model of 3 layers (gpu: 8) and Python's library, where the paper has GPT-2 small, 10 billion tokens of FineWeb, rows of 1,024.
+Deviations: a byte model of 3 layers (gpu: 8, paper: 12) and Python's library, where the paper has GPT-2 small, 10 billion tokens of FineWeb, rows of 1,024.
 """
 from dataclasses import replace
 
@@ -61,8 +61,11 @@ SMOKE = replace(CPU, model=replace(CPU.model, d_model=32, layers=1), train=Train
                        KeyRecall((240,), questions=4)))
 GPU = replace(CPU, model=replace(CPU.model, d_model=512, layers=8, mixer=AttentionConfig(heads=8)),
               train=TrainConfig(steps=5000, batch=64, learning_rate=1e-3, warmup=250, weight_decay=0.1, steps_per_call=100))
+PUBLISHED = replace(GPU, model=replace(GPU.model, d_model=768, layers=12, mixer=AttentionConfig(heads=12)),
+                    train=replace(GPU.train, steps=50_000, batch=512, learning_rate=6e-4, warmup=2000))
 FEW = ("rope", LSSAR, f"{LSSAR}_read_3")
-RUNS = {"smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW}, "cpu": runs(CPU), "gpu": runs(GPU)}
+RUNS = {"smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW}, "cpu": runs(CPU), "gpu": runs(GPU),
+        "paper": runs(PUBLISHED)}
 SEEDS = 3
 SOURCE = "arXiv 2501.13428"
 PAPER = {

@@ -10,7 +10,7 @@ Traces of the kind that traces.py takes apart, here of more machines, all module
 no positions and sharpens with ln n. Where cells are written again, that layer cannot tell an old content from a new one by what it sees
 alone; `bubble_sort-recent` has ALiBi there, which prefers what is near.
 
-Neither timed nor tuned yet. Size gpu trains on up to 20 digits (sorting: 8).
+Neither timed nor tuned yet. Size gpu trains on up to 20 digits (sorting: 8), size paper on up to 50.
 Deviation: machines on small tapes, where TAIL (arXiv 2507.13332) tunes a model of 7B on text; what is sorted are digits, and they may repeat.
 """
 from dataclasses import replace
@@ -65,11 +65,21 @@ GPU = replace(
 )
 GPU_SORTS = replace(GPU, data=TaskSource(TuringTrace("bubble_sort", addresses=64), min_length=1, max_length=8),
                     evals=(ExactMatch((4, 6, 8, 10, 12, 16), samples=500), OutcomeMatch((8, 12, 16), samples=200)))
+POD = replace(GPU, model=replace(GPU.model, d_model=1024, layers=12, mixer=replace(HEADS, heads=16), pattern=local(replace(HEADS, heads=16))),
+              data=TaskSource(TuringTrace("compare", addresses=512), min_length=1, max_length=50),
+              train=replace(GPU.train, steps=20_000, batch=256, learning_rate=3e-4, warmup=1000),
+              evals=(ExactMatch((25, 50, 75, 100, 150, 200), samples=500), OutcomeMatch((50, 100, 200), samples=200)))
+POD_SORTS = replace(GPU_SORTS, model=POD.model, train=POD.train)
 SMALL = dict(model=replace(CPU.model, d_model=16), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2))
 SMOKE = replace(CPU, **SMALL, evals=(ExactMatch((5, 10, 20), samples=10), OutcomeMatch((10, 20), samples=4)))
 SMOKE_SORTS = replace(CPU_SORTS, **SMALL, evals=(ExactMatch((2, 4, 5), samples=10), OutcomeMatch((4, 5), samples=4)))
 FEW = ("compare", "reverse-direct", "bubble_sort-recent")
-RUNS = {"smoke": {name: run for name, run in runs(SMOKE, SMOKE_SORTS).items() if name in FEW}, "cpu": runs(CPU, CPU_SORTS), "gpu": runs(GPU, GPU_SORTS)}
+RUNS = {
+    "smoke": {name: run for name, run in runs(SMOKE, SMOKE_SORTS).items() if name in FEW},
+    "cpu": runs(CPU, CPU_SORTS),
+    "gpu": runs(GPU, GPU_SORTS),
+    "paper": runs(POD, POD_SORTS),
+}
 SEEDS = 3
 SOURCE = "arXiv 2507.13332"
 PAPER = {

@@ -14,7 +14,8 @@ eight heads and no positions on the rest (`hard_alibi`), no positions at all (`n
 
 Whole trace: every token right. Outcome: the symbols written and the last state, in a trace that the model writes itself; a direct answer is
 right about the last state of parity half of the time by guessing.
-About 2 minutes a run on 2 cores, some 2 hours in all. Size gpu trains on up to 20 digits and has not been run yet. Deviation: machines of one
+About 2 minutes a run on 2 cores, some 2 hours in all. Size gpu trains on up to 20 digits, size paper on up
+to 50; neither has been run yet. Deviation: machines of one
 pass and a small vocabulary, where the paper tunes a model of 7B on text. Turing programs (arXiv 2407.03310), which write the whole tape anew at
 every step, are not done here.
 """
@@ -77,10 +78,18 @@ GPU = replace(
     train=TrainConfig(steps=10_000, batch=128, learning_rate=1e-3, warmup=500, steps_per_call=200),
     evals=(ExactMatch(FURTHER, samples=500), OutcomeMatch((20, 40, 80), samples=200)),
 )
+POD = replace(
+    GPU,
+    model=replace(GPU.model, d_model=1024, layers=12, mixer=replace(HEADS, heads=16), pattern=local(replace(HEADS, heads=16))),
+    data=TaskSource(TuringTrace(addresses=512), min_length=1, max_length=50),
+    train=replace(GPU.train, steps=20_000, batch=256, learning_rate=3e-4, warmup=1000),
+    evals=(ExactMatch((25, 50, 75, 100, 150, 200), samples=500), OutcomeMatch((50, 100, 200), samples=200)),
+)
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ExactMatch((5, 10, 20), samples=10), OutcomeMatch((10, 20), samples=4)))
 FEW = ("parity", "parity-direct", "parity-hard_alibi", "addition-two_cells")
-RUNS = {"smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW}, "cpu": runs(CPU), "gpu": runs(GPU, (*MACHINES, "compare"))}
+MORE = (*MACHINES, "compare")
+RUNS = {"smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW}, "cpu": runs(CPU), "gpu": runs(GPU, MORE), "paper": runs(POD, MORE)}
 SEEDS = 3
 TAIL = "arXiv 2507.13332"
 PAPER = {
