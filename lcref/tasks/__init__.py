@@ -29,6 +29,7 @@ from lcref.tasks.source import HintedSource, TaskSource
 from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
 from lcref.tasks.thread import Thread
 from lcref.tasks.turing import TuringTrace
+from lcref.tasks.turing_program import TuringProgram
 from lcref.tasks.variables import VariableTracking
 
 TASKS = {
@@ -58,6 +59,8 @@ TASKS = {
     "turing_division": partial(TuringTrace, machine="division"),
     "turing_reverse": partial(TuringTrace, machine="reverse"),
     "turing_bubble_sort": partial(TuringTrace, machine="bubble_sort"),
+    "turing_program": TuringProgram,
+    "turing_program_addition": partial(TuringProgram, machine="addition"),
     "addition": Addition,
     "addition_reversed": AdditionReversed,
     "addition_hinted": AdditionHinted,

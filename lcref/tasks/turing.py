@@ -115,6 +115,25 @@ def tables(name: str) -> tuple[np.ndarray, np.ndarray]:
     return follows, written
 
 
+def draw(name: str, rng: np.random.Generator, batch: int, length: int) -> np.ndarray:
+    """Tapes of a machine, [B, cells + 1]: numbers in its alphabet, the last one the blank, 0."""
+    machine = MACHINES[name]
+    tape = rng.integers(len(machine.symbols), size=(batch, length * machine.per_length), dtype=np.int32)
+    first = np.arange(length)[None, :] < rng.integers(length + 1, size=(batch, 1))  # the places that are made special
+    if name == "increment":
+        tape = np.where(first, 9, tape)
+    if name == "compare":
+        tape[:, 1::2] = np.where(first, tape[:, ::2], tape[:, 1::2])
+    return np.pad(1 + tape, ((0, 0), (0, 1)))
+
+
+def machine_named(name: str) -> Machine:
+    """KeyError for an unknown one."""
+    if name not in MACHINES:
+        raise KeyError(f"unknown machine {name!r}; there is: {', '.join(MACHINES)}")
+    return MACHINES[name]
+
+
 @dataclass(frozen=True)
 class TuringTrace(Task):
     """A tape of `length` symbols (pairs of symbols for addition and compare), and the trace of `machine` over it. All of it is scored. A trace has
@@ -175,13 +194,11 @@ class TuringTrace(Task):
 
     def __post_init__(self):
         at_least(1, cells=self.cells)
-        if self.machine not in MACHINES:
-            raise KeyError(f"unknown machine {self.machine!r}; there is: {', '.join(MACHINES)}")
         at_least(1 + self.machinery.per_length, addresses=self.addresses)
 
     @property
     def machinery(self) -> Machine:
-        return MACHINES[self.machine]
+        return machine_named(self.machine)
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -196,23 +213,12 @@ class TuringTrace(Task):
         self.check(length)
         return self.sample(np.random.default_rng(0), 1, length).inputs.shape[1]
 
-    def tape(self, rng: np.random.Generator, batch: int, length: int) -> np.ndarray:
-        """Numbers of symbols [B, cells]."""
-        machine = self.machinery
-        tape = rng.integers(len(machine.symbols), size=(batch, length * machine.per_length), dtype=np.int32)
-        first = np.arange(length)[None, :] < rng.integers(length + 1, size=(batch, 1))  # the places that are made special
-        if self.machine == "increment":
-            tape = np.where(first, 9, tape)
-        if self.machine == "compare":
-            tape[:, 1::2] = np.where(first, tape[:, ::2], tape[:, 1::2])
-        return tape
-
     def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
         """All rows at once: the head is where it would be on any tape of this length."""
         self.check(length)
         machine, (follows, written) = self.machinery, tables(self.machine)
         symbols, states = len(machine.alphabet), len(machine.states)
-        tape = np.pad(1 + self.tape(rng, batch, length), ((0, 0), (0, 1)))
+        tape = draw(self.machine, rng, batch, length)
         cells = tape.shape[1] - 1
         at = CONTENT + symbols + states + rng.integers(self.addresses - cells, size=(batch, 1)) + np.arange(cells + 1)[None, :]
         prompt: list[Piece] = [BOS, *(piece for i in range(cells + 1) for piece in (at[:, [i]], CONTENT + tape[:, [i]])), SEP]
