@@ -12,6 +12,7 @@ from lcref.tasks.addition import Addition, AdditionHinted, AdditionReversed
 from lcref.tasks.copy import Copy, CopyUnique
 from lcref.tasks.count_up import CountUp
 from lcref.tasks.increment import Increment, IncrementReversed
+from lcref.tasks.increment_hints import NextDigit, Nines
 from lcref.tasks.induction import Induction
 from lcref.tasks.mode import Mode
 from lcref.tasks.modular import Polynomial, Sum
@@ -47,6 +48,8 @@ TASKS = {
     "fill": Fill,
     "increment": Increment,
     "increment_reversed": IncrementReversed,
+    "nines": Nines,
+    "next_digit": NextDigit,
     "count_up": CountUp,
     "mode": Mode,
     "sum": Sum,

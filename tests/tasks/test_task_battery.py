@@ -7,7 +7,7 @@ import pytest
 
 from lcref.tasks import BOS, CONTENT, PAD, SEP, TASKS, Task
 
-NO_SEP = ("induction", "mqar", "successor", "predecessor", "count", "fill")
+NO_SEP = ("induction", "mqar", "successor", "predecessor", "count", "fill", "nines", "next_digit")
 EVERY = pytest.mark.parametrize("name", TASKS)
 LENGTHS = (1, 2, 3, 5, 17, 33, 64, 100)
 
