@@ -6,9 +6,9 @@
     bubble_sort     the head goes back and forth, and a cell is written again and again: its latest content is what counts
 
 Traces of the kind that traces.py takes apart, here of more machines, all modules whole, beside the answer alone (`-direct`). Trained on up to 10 digits
-(sorting: 4), tested with up to 40 (8). The model is that of traces.py: a layer of RoPE in a window of 8 tokens below one that sees everything, has
-no positions and sharpens with ln n. Where cells are written again, that layer cannot tell an old content from a new one by what it sees
-alone; `bubble_sort-recent` has ALiBi there, which prefers what is near.
+(sorting: 4), tested with up to 40 (8). The model is that of traces.py: windows of 1 to 4 tokens on half of the
+heads, no positions on the rest. Where cells are written again, such a head cannot tell an old content from a new one by what it sees alone;
+`bubble_sort-recent` has ALiBi instead, of which some heads look far and all prefer what is near.
 
 Neither timed nor tuned yet. Size gpu trains on up to 20 digits (sorting: 8), size paper on up to 50.
 Deviation: machines on small tapes, where TAIL (arXiv 2507.13332) tunes a model of 7B on text; what is sorted are digits, and they may repeat.
@@ -20,8 +20,7 @@ from lcref.evaluate import ExactMatch, OutcomeMatch
 from lcref.experiment import Figure, Run
 from lcref.nn.decoder import DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
-from lcref.nn.positions import Alibi, Nope, Rope
-from lcref.ops.weights import LogN
+from lcref.nn.positions import Alibi, HardAlibi
 from lcref.tasks import TaskSource, TuringTrace
 from lcref.train import TrainConfig
 
@@ -37,35 +36,28 @@ def runs(base, sorts):
     found = {machine + way: on(base, machine, **switches) for machine in ONE_PASS for way, switches in WAYS.items()}
     found |= {f"bubble_sort{way}": on(sorts, "bubble_sort", **switches) for way, switches in WAYS.items()}
     whole = found["bubble_sort"]
-    near, far = whole.model.pattern
-    return found | {"bubble_sort-recent": replace(whole, model=replace(whole.model, pattern=(near, replace(far, position=Alibi()))))}
+    return found | {"bubble_sort-recent": replace(whole, model=replace(whole.model, position=Alibi()))}
 
 
-def local(heads):
-    """A layer that knows its place among the last tokens, below one that looks up what it was given."""
-    return replace(heads, window=8, position=Rope()), replace(heads, weights=LogN(64))
-
-
-HEADS, DATA = AttentionConfig(heads=4), TaskSource(TuringTrace("compare", addresses=96), min_length=1, max_length=10)
+DATA = TaskSource(TuringTrace("compare", addresses=96), min_length=1, max_length=10)
 FEW_CELLS = TaskSource(TuringTrace("bubble_sort", addresses=32), min_length=1, max_length=4)
 CPU = Run(
-    model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=2, mixer=replace(HEADS, heads=8), pattern=local(HEADS), position=Nope()),
+    model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=2, mixer=AttentionConfig(heads=8, head_dim=16), position=HardAlibi(windows=(1, 2, 3, 4))),
     data=DATA,
-    train=TrainConfig(steps=3000, batch=32, learning_rate=2e-3),
+    train=TrainConfig(steps=4000, batch=32, learning_rate=2e-3),
     evals=(ExactMatch((5, 10, 15, 20, 30, 40), samples=200), OutcomeMatch((10, 20, 40), samples=100)),
 )
 CPU_SORTS = replace(CPU, data=FEW_CELLS, evals=(ExactMatch((2, 3, 4, 5, 6, 8), samples=200), OutcomeMatch((4, 6, 8), samples=100)))
-WIDER = replace(HEADS, heads=8)
 GPU = replace(
     CPU,
-    model=replace(CPU.model, d_model=256, layers=4, mixer=replace(HEADS, heads=16), pattern=local(WIDER)),
+    model=replace(CPU.model, d_model=256, layers=4),
     data=TaskSource(TuringTrace("compare", addresses=256), min_length=1, max_length=20),
     train=TrainConfig(steps=10_000, batch=128, learning_rate=1e-3, warmup=500, steps_per_call=200),
     evals=(ExactMatch((10, 20, 30, 40, 60, 80, 100), samples=500), OutcomeMatch((20, 40, 80), samples=200)),
 )
 GPU_SORTS = replace(GPU, data=TaskSource(TuringTrace("bubble_sort", addresses=64), min_length=1, max_length=8),
                     evals=(ExactMatch((4, 6, 8, 10, 12, 16), samples=500), OutcomeMatch((8, 12, 16), samples=200)))
-POD = replace(GPU, model=replace(GPU.model, d_model=1024, layers=12, mixer=replace(HEADS, heads=16), pattern=local(replace(HEADS, heads=16))),
+POD = replace(GPU, model=replace(GPU.model, d_model=1024, layers=12, mixer=AttentionConfig(heads=16)),
               data=TaskSource(TuringTrace("compare", addresses=512), min_length=1, max_length=50),
               train=replace(GPU.train, steps=20_000, batch=256, learning_rate=3e-4, warmup=1000),
               evals=(ExactMatch((25, 50, 75, 100, 150, 200), samples=500), OutcomeMatch((50, 100, 200), samples=200)))

@@ -8,16 +8,17 @@ to 40. TAIL (arXiv 2507.13332) names three modules of such traces; each is taken
     no_fetch      Memory Fetcher: the symbol is not copied before it is used
     two_cells     Atomic State: the state is told after every second cell only
     direct        no trace: what was written and the last state, at once. The control
-The model of these arms has a layer of RoPE in a window of 8 tokens, which holds a step, below one that sees everything, has no positions and
-sharpens with ln n: the place in the trace is local, the lookup on the tape is by address. Beside it, on whole traces: windows 1 to 4 on half of
-eight heads and no positions on the rest (`hard_alibi`), no positions at all (`nope`), and RoPE on everything (`rope`, parity alone).
+The model of these arms has windows of 1 to 4 tokens on half of its heads, which hold a step, and no positions on the rest: the place in the trace
+is local, the lookup on the tape is by address. Beside it, on whole traces: no positions at all (`nope`); for parity also RoPE on everything
+(`rope`), and the same two kinds of heads apart (`layered`): a layer of RoPE in a window of 8 tokens below one without positions, sharpened by ln n.
 
 Whole trace: every token right. Outcome: the symbols written and the last state, in a trace that the model writes itself; a direct answer is
 right about the last state of parity half of the time by guessing.
-About 2 minutes a run on 2 cores, some 2 hours in all. Size gpu trains on up to 20 digits, size paper on up
-to 50; neither has been run yet. Deviation: machines of one
-pass and a small vocabulary, where the paper tunes a model of 7B on text. At sizes gpu and paper also `program`: Turing programs (arXiv 2407.03310),
-which write the whole tape anew at every step, with windows on half of the heads.
+Heads and windows were chosen in trials with another seed, in which layered heads got no whole trace of 20 bits right, and these most of them.
+
+Neither timed nor run whole yet. Size gpu trains on up to 20 digits, size paper on up to 50. Deviation: machines of one pass and a small vocabulary,
+where the paper tunes a model of 7B on text. At sizes gpu and paper also `program`: Turing programs (arXiv 2407.03310), which write the whole tape
+anew at every step.
 """
 from dataclasses import replace
 
@@ -34,11 +35,10 @@ from lcref.train import TrainConfig
 MACHINES = ("parity", "increment", "addition")
 MODULES = {"no_address": dict(address=False), "no_fetch": dict(fetch=False), "two_cells": dict(cells=2)}
 SWITCHES = {"": {}, **MODULES, "direct": dict(trace=False)}
-SCHEMES = {
-    "hard_alibi": dict(pattern=None, position=HardAlibi(windows=(1, 2, 3, 4))),
-    "nope": dict(pattern=None, position=Nope()),
-    "rope": dict(pattern=None, position=Rope()),
-}
+HEADS = AttentionConfig(heads=8, head_dim=16)
+LOCAL = HardAlibi(windows=(1, 2, 3, 4))
+LAYERED = replace(HEADS, heads=4, window=8, position=Rope()), replace(HEADS, heads=4, weights=LogN(64))
+SCHEMES = {"nope": dict(position=Nope()), "rope": dict(position=Rope()), "layered": dict(position=Nope(), pattern=LAYERED)}
 
 
 def named(machine, change):
@@ -53,7 +53,7 @@ def runs(base, machines=MACHINES):
             found[named(machine, change)] = replace(base, data=data, model=replace(base.model, vocab=data.vocab))
         whole = found[machine]
         found |= {named(machine, scheme): replace(whole, model=replace(whole.model, **change)) for scheme, change in SCHEMES.items()
-                  if scheme != "rope" or machine == "parity"}
+                  if scheme == "nope" or machine == "parity"}
     return found
 
 
@@ -63,42 +63,35 @@ def programs(base, tested, comes_out):
     found = {}
     for machine in MACHINES:
         data = replace(base.data, task=TuringProgram(machine))
-        model = replace(base.model, vocab=data.vocab, pattern=None, position=HardAlibi(windows=(1, 2, 3, 4)))
-        found[f"{machine}-program"] = replace(base, data=data, model=model, evals=evals)
+        found[f"{machine}-program"] = replace(base, data=data, model=replace(base.model, vocab=data.vocab), evals=evals)
     return found
 
 
-def local(heads):
-    """A layer that knows its place among the last tokens, below one that looks up what it was given."""
-    return replace(heads, window=8, position=Rope()), replace(heads, weights=LogN(64))
-
-
-HEADS, DATA = AttentionConfig(heads=4), TaskSource(TuringTrace(addresses=96), min_length=1, max_length=10)
+DATA = TaskSource(TuringTrace(addresses=96), min_length=1, max_length=10)
 CPU = Run(
-    model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=2, mixer=replace(HEADS, heads=8), pattern=local(HEADS), position=Nope()),
+    model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=2, mixer=HEADS, position=LOCAL),
     data=DATA,
-    train=TrainConfig(steps=3000, batch=32, learning_rate=2e-3),
+    train=TrainConfig(steps=4000, batch=32, learning_rate=2e-3),
     evals=(ExactMatch((5, 10, 15, 20, 30, 40), samples=200), OutcomeMatch((10, 20, 40), samples=100)),
 )
 FURTHER = (10, 20, 30, 40, 60, 80, 100)
-WIDER = replace(HEADS, heads=8)
 GPU = replace(
     CPU,
-    model=replace(CPU.model, d_model=256, layers=4, mixer=replace(HEADS, heads=16), pattern=local(WIDER)),
+    model=replace(CPU.model, d_model=256, layers=4),
     data=TaskSource(TuringTrace(addresses=256), min_length=1, max_length=20),
     train=TrainConfig(steps=10_000, batch=128, learning_rate=1e-3, warmup=500, steps_per_call=200),
     evals=(ExactMatch(FURTHER, samples=500), OutcomeMatch((20, 40, 80), samples=200)),
 )
 POD = replace(
     GPU,
-    model=replace(GPU.model, d_model=1024, layers=12, mixer=replace(HEADS, heads=16), pattern=local(replace(HEADS, heads=16))),
+    model=replace(GPU.model, d_model=1024, layers=12, mixer=AttentionConfig(heads=16)),
     data=TaskSource(TuringTrace(addresses=512), min_length=1, max_length=50),
     train=replace(GPU.train, steps=20_000, batch=256, learning_rate=3e-4, warmup=1000),
     evals=(ExactMatch((25, 50, 75, 100, 150, 200), samples=500), OutcomeMatch((50, 100, 200), samples=200)),
 )
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ExactMatch((5, 10, 20), samples=10), OutcomeMatch((10, 20), samples=4)))
-FEW = ("parity", "parity-direct", "parity-hard_alibi", "addition-two_cells")
+FEW = ("parity", "parity-direct", "parity-layered", "addition-two_cells")
 MORE = (*MACHINES, "compare")
 RUNS = {
     "smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW},
@@ -117,7 +110,7 @@ PAPER = {
 whole, outcome = (lambda run, n: of(run, "exact_match", n)), (lambda run, n: of(run, "outcome_match", n))
 CLAIMS = (
     Claim("learned", "Within the trained lengths traces of every kind are right, to the last token.",
-          holds=tuple(whole(named(machine, change), 10) >= 0.95 for machine in MACHINES for change in ("", *MODULES, "hard_alibi", "nope"))),
+          holds=tuple(whole(named(machine, change), 10) >= 0.95 for machine in MACHINES for change in ("", *MODULES, "nope"))),
     Claim("twice", "With all modules whole traces are right at twice the trained length.", source="arXiv 2407.03310",
           published="addition, trained to 50 digits: 98 % at 100", holds=tuple(whole(machine, 20) >= 0.95 for machine in MACHINES)),
     Claim("outcome-twice", "So is what comes out, when the model writes the trace itself.", source="arXiv 2407.03310",
@@ -138,9 +131,9 @@ CLAIMS = (
     Claim("nope-loses-its-place", "Without positions a model does not follow a trace that is half as long again as any in training.",
           holds=tuple(whole(named(machine, "nope"), 15) <= 0.1 for machine in MACHINES)),
     Claim("windows-keep-it", "With windows on half of its heads it does; RoPE everywhere does not.",
-          holds=(*(whole(named(machine, "hard_alibi"), 15) >= 0.8 for machine in MACHINES), whole("parity-rope", 15) <= 0.1)),
-    Claim("apart-is-better", "A layer for the place and a layer for the lookup go further than both kinds of heads in every layer.",
-          holds=tuple(whole(machine, n) > whole(named(machine, "hard_alibi"), n) for machine in MACHINES for n in (20, 30))),
+          holds=(*(whole(machine, 15) >= 0.8 for machine in MACHINES), whole("parity-rope", 15) <= 0.1)),
+    Claim("together-is-better", "Both kinds of heads in every layer go further than one kind a layer.",
+          holds=tuple(whole("parity", n) > whole("parity-layered", n) for n in (15, 20, 30))),
 )
 DIGITS = dict(x_label="digits", trained_to="data.max_length")
 FIGURES = tuple(figure for machine in (*MACHINES, "compare") for figure in (
