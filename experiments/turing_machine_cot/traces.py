@@ -115,8 +115,6 @@ CLAIMS = (
           published="addition, trained to 50 digits: 98 % at 100", holds=tuple(whole(machine, 20) >= 0.95 for machine in MACHINES)),
     Claim("outcome-twice", "So is what comes out, when the model writes the trace itself.", source="arXiv 2407.03310",
           published="addition, trained to 50 digits: 98 % at 100", holds=tuple(outcome(machine, 20) >= 0.95 for machine in MACHINES)),
-    Claim("programs-twice", "Turing programs, trained to 20 digits, are right to the last token of the last tape at 40.", source="arXiv 2407.03310",
-          published="addition, trained to 50 digits: 98 % at 100", holds=tuple(outcome(f"{machine}-program", 40) >= 0.95 for machine in MACHINES)),
     Claim("four-times", "And at four times.", holds=tuple(outcome(machine, 40) >= 0.95 for machine in MACHINES)),
     Claim("direct-fails", "Asked for the answer alone, the same model guesses parity, and gets next to no number right.",
           holds=(*(outcome("parity-direct", n) <= 0.6 for n in (20, 40)),
