@@ -8,7 +8,7 @@ letters (arXiv 2402.01032); a Mamba copies what its size allows, and needs a siz
 copying is Mamba's own task: S4, whose system is the same at every step, cannot time what to write by the token, and a decay that depends on
 the token can (arXiv 2312.00752, table 1). S4, S4D, S5, Mamba-2 with two state sizes; attention with NoPE, RoPE and Hard-ALiBi. All have two
 layers of the same width with feed-forward layers, and on each task one rate and one budget. Selective copying starts on rows of up to 16: on
-all of them at once Mamba-2 had not begun to copy after 500 steps (another seed).
+all of them at once Mamba-2 had not begun to copy after 500 steps (another seed). 1.5 to 7 minutes a run on 2 busy cores, 2 hours in all.
 
 Deviations: one string a row, padded, where the first paper packs several; rows of 64 with 8 letters of 15 where selective copying has 4096
 with 16. Sizes gpu and paper are larger and have not been run yet.
