@@ -56,9 +56,8 @@ CPU = Run(
     evals=(Accuracy("test"),),
     seed=3,                                                                                        # the first: others were seen with two layers
 )
-GPU = replace(CPU, model=replace(CPU.model, vocab=266, d_model=128, layers=4), data=replace(CPU.data, images="mnist_sample"),
-              train=TrainConfig(steps=20_000, batch=64, learning_rate=2e-3, warmup=1000, steps_per_call=200))
-PUBLISHED = replace(GPU, model=replace(GPU.model, d_model=256, layers=6), data=replace(CPU.data, images="tfds:mnist"), train=replace(GPU.train, steps=180_000))
+GPU = replace(CPU, model=replace(CPU.model, d_model=128, layers=4), train=TrainConfig(steps=4500, batch=64, learning_rate=2e-3, warmup=450, steps_per_call=100))
+PUBLISHED = replace(GPU, model=replace(GPU.model, d_model=256, layers=6), train=replace(GPU.train, steps=9000, learning_rate=1e-3))
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2))
 FEW = ("s4_gaussian", "s5", "mamba2", "attention", "s4d_lin_permuted")
 RUNS = {"smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW}, "cpu": runs(CPU), "gpu": runs(GPU), "paper": runs(PUBLISHED)}
