@@ -130,7 +130,8 @@ def pooled(graph, params, tokens, positions):
 
 @dataclass(frozen=True)
 class EmbeddingSpread(scoring.OfWindows):
-    """Real text as vectors: each row is the mean of its last layer. From each of `windows` documents two rows that do not overlap, of every length.
+    """Real text as vectors: each row is the mean of its last layer. From each of `windows` stretches two
+    rows that do not overlap, of every length; each is of a document of its own as long as so many are long enough.
 
         embedding_cosine  mean cosine between rows of different windows: 1 where all look alike (length collapse, arXiv 2410.24200)
         input_cosine      the same of the tokens' embeddings alone, the control: what averaging over more tokens does by itself

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lcref.tasks.increment import Increment, IncrementReversed
-from lcref.tasks.task import BOS, CONTENT, PAD, Batch, Task, lay_out, vocabulary
+from lcref.tasks.task import BOS, CONTENT, PAD, Batch, Task, lay_out, place_of, vocabulary
 
 NINES, NEXT = 4, 5
 MOST = 10  # nines that are told apart: more are told as so many
@@ -49,12 +49,12 @@ class Nines(Task):
         self.check(length)
         digits = self.task.sample(rng, batch, length).inputs[:, 1 : length + 1]
         low_first = digits if self.reverse else digits[:, ::-1]
-        nines = (np.cumprod(low_first == CONTENT + 9, axis=1)).sum(1, keepdims=True)
+        nines = np.cumprod(low_first == CONTENT + 9, axis=1).sum(1, keepdims=True)
         return lay_out([BOS, digits, NINES], [CONTENT + 10 + np.minimum(nines, MOST)], length)
 
     def solve(self, inputs: np.ndarray) -> np.ndarray:
         """The answer at the marker, PAD elsewhere: the digits as text, and what is left of it without its nines."""
-        at = marker(inputs, NINES)
+        at = place_of(inputs, NINES)
         solved = np.full(inputs.shape, PAD, np.int32)
         for row, out in zip(inputs, solved):
             text = "".join(str(digit - CONTENT) for digit in row[1:at])
@@ -84,15 +84,7 @@ class NextDigit(Nines):
 
     def solve(self, inputs: np.ndarray) -> np.ndarray:
         """The answer at the digit that is asked for, PAD elsewhere: from the list of what follows what."""
-        at = marker(inputs, NEXT) + 1
+        at = place_of(inputs, NEXT) + 1
         solved = np.full(inputs.shape, PAD, np.int32)
         solved[:, at] = [CONTENT + int("1234567890"[digit - CONTENT]) for digit in inputs[:, at]]
         return solved
-
-
-def marker(inputs: np.ndarray, name: int) -> int:
-    """Where it stands. ValueError if rows differ in length."""
-    at = int((inputs[0] == name).argmax())
-    if not (inputs[:, at] == name).all():
-        raise ValueError(f"solve takes prompts of one length, each with its marker at the same place; row 0 has it at {at}")
-    return at

@@ -18,7 +18,7 @@ from typing import ClassVar
 import numpy as np
 
 from lcref.tasks.sort import Sort, SortDuplicates
-from lcref.tasks.task import BOS, CONTENT, EOS, PAD, Batch, Task, at_least, lay_out, vocabulary
+from lcref.tasks.task import BOS, CONTENT, EOS, PAD, Batch, Task, at_least, lay_out, place_of, vocabulary
 
 GREATER, LESS, COUNT, FILL, GAP = 4, 5, 6, 7, 8
 MOST = 8  # a number is asked for that occurs up to so often
@@ -75,9 +75,7 @@ class SortHint(Task):
 
     def solve(self, inputs: np.ndarray) -> np.ndarray:
         """The answer at the question's last token, PAD elsewhere. ValueError if rows differ in length."""
-        at = int((inputs[0] == self.marker).argmax())
-        if not (inputs[:, at] == self.marker).all():
-            raise ValueError(f"solve takes prompts of one length, each with its marker at the same place; row 0 has it at {at}")
+        at = place_of(inputs, self.marker)
         end = at + (self.width(at - 1) - at - 1)
         solved = np.full((len(inputs), max(inputs.shape[1], end + 1)), PAD, np.int32)
         solved[:, end] = [self.found(row[1:at].tolist(), row[at + 1 : end + 1].tolist()) for row in inputs]

@@ -88,9 +88,7 @@ class Task:
 
         `inputs` may stop at SEP or carry anything after it: what follows SEP is not read. ValueError if rows differ in length.
         """
-        sep = int((inputs[0] == SEP).argmax())
-        if not (inputs[:, sep] == SEP).all():
-            raise ValueError(f"solve takes prompts of one length, each with SEP at the same place; row 0 has it at {sep}")
+        sep = place_of(inputs, SEP)
         answer = self.answer(inputs[:, 1:sep])
         solved = np.full((len(inputs), max(inputs.shape[1], sep + answer.shape[1])), PAD, np.int32)
         solved[:, sep : sep + answer.shape[1]] = answer  # the token at SEP is asked for the answer's first token
@@ -103,6 +101,15 @@ class Task:
             if not 0 <= i < len(names):
                 raise ValueError(f"token id {i} is not in 0..{len(names) - 1}")
         return [names[i] for i in ids]
+
+
+def place_of(inputs: np.ndarray, marker: int) -> int:
+    """Where SEP, or a marker of the task's own, first stands in every row. ValueError if rows differ in length."""
+    at = int((inputs[0] == marker).argmax())
+    if not (inputs[:, at] == marker).all():
+        said = "SEP" if marker == SEP else "its marker"
+        raise ValueError(f"solve takes prompts of one length, each with {said} at the same place; row 0 has it at {at}")
+    return at
 
 
 def vocabulary(content: Iterable[str], **markers: int) -> tuple[str, ...]:

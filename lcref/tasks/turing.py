@@ -107,7 +107,7 @@ MACHINES = {"parity": PARITY, "increment": INCREMENT, "addition": ADDITION, "com
 def tables(name: str) -> tuple[np.ndarray, np.ndarray]:
     """The number of the next state, and of the symbol that is written, by numbers of state and symbol; -1 for none."""
     machine = MACHINES[name]
-    symbols, states = ({name: i for i, name in enumerate(names)} for names in (machine.alphabet, machine.states))
+    symbols, states = ({said: i for i, said in enumerate(names)} for names in (machine.alphabet, machine.states))
     follows, written = np.full((2, len(states), len(symbols)), -1)
     for (state, symbol), (after, new) in machine.delta.items():
         follows[states[state], symbols[symbol]] = states[after]
@@ -117,7 +117,7 @@ def tables(name: str) -> tuple[np.ndarray, np.ndarray]:
 
 def draw(name: str, rng: np.random.Generator, batch: int, length: int) -> np.ndarray:
     """Tapes of a machine, [B, cells + 1]: numbers in its alphabet, the last one the blank, 0."""
-    machine = MACHINES[name]
+    machine = machine_named(name)
     tape = rng.integers(len(machine.symbols), size=(batch, length * machine.per_length), dtype=np.int32)
     first = np.arange(length)[None, :] < rng.integers(length + 1, size=(batch, 1))  # the places that are made special
     if name == "increment":

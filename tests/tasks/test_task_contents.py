@@ -4,33 +4,15 @@ import numpy as np
 import pytest
 
 from lcref.tasks import (
-    BOS, CONTENT, EOS, MQAR, SEP, Addition, AdditionHinted, AdditionReversed, Copy, CopyUnique, CountUp, Induction, Mode, Needles, Parity, Passkey,
-    Polynomial, Reverse, SelectiveCopy, Sort, SortDuplicates, Sum, TASKS, Thread, VariableTracking,
+    BOS, CONTENT, EOS, MQAR, SEP, Addition, AdditionHinted, AdditionReversed, Copy, CopyUnique, CountUp, Induction, Mode, Parity, Passkey,
+    Polynomial, Reverse, SelectiveCopy, Sort, SortDuplicates, Sum,
 )  # fmt: skip
 from lcref.tasks.addition import HINTS, PLUS, add, problem
 from lcref.tasks.induction import SPECIAL
 from lcref.tasks.mqar import BLANK
-from lcref.tasks.needles import ASK, NEEDLE
 from lcref.tasks.passkey import CYCLE, FILLER, KEY, KEY2
 from lcref.tasks.selective_copy import NOISE
-from lcref.tasks.variables import SET
-
-
-def draw(task, length, batch=2000, seed=0):
-    return task.sample(np.random.default_rng(seed), batch, length)
-
-
-def rows(batch):
-    """The full token rows, BOS to the last answer token."""
-    return np.concatenate([batch.inputs, batch.targets[:, -1:]], axis=1)
-
-
-def assert_uniform(values, outcomes):
-    """Chi-square of counts over range(outcomes) within six standard deviations of its mean: sure for a uniform draw."""
-    counts = np.bincount(values, minlength=outcomes)
-    assert len(counts) == outcomes
-    expected = len(values) / outcomes
-    assert ((counts - expected) ** 2 / expected).sum() < outcomes - 1 + 6 * np.sqrt(2 * outcomes)
+from tests.tasks.drawing import assert_uniform, draw, rows
 
 
 def test_copy_and_reverse_by_hand():
@@ -337,125 +319,4 @@ def test_selective_copy_scatters_the_data():
 )
 def test_impossible_configs_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
-        make()
-
-
-# --------------------------------------------------------------------------------------------------- hints for sorting, increment
-
-def row(task, numbers, question):
-    """The answer that the solver gives, by name, to one written problem."""
-    ids = {name: i for i, name in enumerate(task.tokens)}
-    tokens = np.array([[BOS, *(ids[str(n)] for n in numbers), task.marker, *(ids[str(n)] for n in question)]])
-    return task.decode([int(task.solve(tokens)[0, -1])])[0]
-
-
-@pytest.mark.parametrize("name, numbers, question, answer", [
-    ("successor", (33, 19, 106), (19,), "33"), ("successor", (33, 19, 106), (106,), "$"), ("successor", (7, 7, 9), (7,), "9"),
-    ("predecessor", (33, 19, 106), (33,), "19"), ("predecessor", (33, 19, 106), (19,), "$"), ("predecessor", (7, 9, 9), (9,), "7"),
-    ("count", (33, 19, 33), (33,), "#2"), ("count", (33, 19, 33), (19,), "#1"),
-    ("fill", (33, 19, 106), (19, "?", 106), "33"), ("fill", (7, 7, 9), (7, "?", 9), "7")])
-def test_hints_by_hand(name, numbers, question, answer):
-    assert row(TASKS[name](), numbers, question) == answer
-
-
-@pytest.mark.parametrize("duplicates", [False, True])
-@pytest.mark.parametrize("name", ["successor", "predecessor", "count", "fill"])
-def test_hints_ask_about_the_numbers_that_sorting_draws(name, duplicates):
-    task = TASKS[name](values=30, duplicates=duplicates)
-    batch = task.sample(np.random.default_rng(0), 500, 20)
-    numbers = batch.inputs[:, 1:21] - CONTENT
-    assert ((0 <= numbers) & (numbers < 30)).all()
-    repeats = np.array([len(set(row)) < 20 for row in numbers.tolist()])
-    assert repeats.any() == (duplicates or name == "count")
-    if name != "fill":
-        asked = batch.inputs[:, 22] - CONTENT
-        assert all(number in row for number, row in zip(asked, numbers.tolist())) and len(np.unique(asked)) > 20
-
-
-def test_ends_of_the_list_are_asked_for_too():
-    for name in ("successor", "predecessor"):
-        batch = TASKS[name]().sample(np.random.default_rng(0), 2000, 10)
-        assert 0.07 < (batch.targets[:, -1] == EOS).mean() < 0.13
-
-
-def test_counts_are_uniform():
-    batch = TASKS["count"]().sample(np.random.default_rng(0), 8000, 20)
-    counts = np.bincount(batch.targets[:, -1] - CONTENT - 127)[1:]
-    assert len(counts) == 8 and (abs(counts / 8000 - 1 / 8) < 0.02).all()
-    assert TASKS["count"]().sample(np.random.default_rng(0), 200, 3).targets[:, -1].max() == CONTENT + 127 + 3
-
-
-@pytest.mark.parametrize("name", ["increment", "increment_reversed"])
-def test_carries_of_every_length_occur(name):
-    batch = TASKS[name]().sample(np.random.default_rng(0), 4000, 8)
-    digits = batch.inputs[:, 1:9] - CONTENT
-    digits = digits if name == "increment" else digits[:, ::-1]
-    nines = (np.cumprod(digits[:, ::-1] == 9, axis=1)).sum(1)
-    shares = np.bincount(nines, minlength=9) / 4000
-    assert (abs(shares[:8] - 1 / 8) < 0.025).all() and shares[8] == 0, "no number grows longer"
-
-
-def test_increment_by_hand():
-    task = TASKS["increment"]()
-    ids = {name: i for i, name in enumerate(task.tokens)}
-    ask = lambda task, text: "".join(task.decode(task.solve(np.array([[BOS, *(ids[d] for d in text), SEP]]))[0, len(text) + 1:]))
-    assert ask(task, "1399") == "1400$" and ask(task, "0") == "1$" and ask(TASKS["increment_reversed"](), "9931") == "0041$"
-
-
-# ------------------------------------------------------------------------------------------------------------- needles, threads, variables
-
-def test_needles_by_hand():
-    """Every key that is asked for stands in the text as often as it has values, and these follow in order; places are uniform."""
-    task = Needles(needles=3, queries=2, values_each=2, keys=8, values=5)
-    batch = draw(task, 10)
-    row = rows(batch)
-    text, asked, answer = row[:, 1:29], row[:, 30:32], row[:, 33:37]
-    assert (row[:, 29] == ASK).all() and (row[:, 32] == SEP).all() and (row[:, 37] == EOS).all()
-    assert ((text == NEEDLE).sum(1) == 6).all() and (asked[:, 0] != asked[:, 1]).all()
-    for line, keys, values in zip(text[:50], asked, answer):
-        spans = [tuple(line[i + 1:i + 3]) for i in np.flatnonzero(line == NEEDLE)]
-        assert [value for key in keys for at, value in spans if at == key] == list(values)
-    single = rows(draw(Needles(needles=1), 9))[:, 1:13]
-    assert_uniform((single == NEEDLE).argmax(1), 10)
-    assert_uniform(single[np.arange(len(single)), (single == NEEDLE).argmax(1) + 1] - CONTENT, 16)
-
-
-@pytest.mark.parametrize("direction, signs", [("forward", {1}), ("backward", {-1}), ("random", {1, -1})])
-def test_threads_run_in_their_direction(direction, signs):
-    task = Thread(hops=3, direction=direction, path=True)
-    row = rows(draw(task, 11))                                           # three threads and two single pairs
-    pairs, path = row[:, 1:23].reshape(-1, 11, 2), row[:, 23:28]
-    assert (path[:, 1] == SEP).all() and (row[:, -1] == EOS).all()
-    way = np.concatenate([path[:, :1], path[:, 2:]], axis=1)             # start, three steps
-    at = np.stack([((pairs == way[:, None, i:i + 2]).all(2)).argmax(1) for i in range(3)], axis=1)
-    assert (np.take_along_axis(pairs, at[:, :, None], axis=1) == np.stack([way[:, :-1], way[:, 1:]], axis=2)).all()
-    assert set(np.sign(np.diff(at, axis=1)).ravel()) == signs
-    assert all(len(np.unique(keys)) == 11 for keys in pairs[:100, :, 0]), "a key leads one way"
-    starts = [set(keys) - set(values) for keys, values in zip(pairs[:100, :, 0], pairs[:100, :, 1])]
-    assert all(len(found) == 3 + 2 for found in starts), "as many begin as there are threads: the start gives nothing away"
-    last = rows(draw(Thread(hops=3, direction=direction), 11))
-    np.testing.assert_array_equal(last[:, [-1]], np.full((2000, 1), EOS))
-
-
-def test_variables_by_hand():
-    task = VariableTracking(chains=3, hops=2)
-    row = rows(draw(task, 20))
-    text, value, answer = row[:, 1:48], row[:, 48], row[:, 50:53]
-    for line, wanted, names in zip(text[:100], value, answer):
-        spans = [tuple(line[i + 1:i + 3]) for i in np.flatnonzero(line == SET)]
-        assert len(spans) == 9 and len({name for name, _ in spans}) == 9
-        places = [spans.index((name, held)) for name, held in zip(names, [wanted, *names[:-1]])]
-        assert places == sorted(places), "a chain is told in order"
-        assert sum(held >= CONTENT + task.names for _, held in spans) == 3, "one value a chain"
-
-
-@pytest.mark.parametrize("make, words", [
-    (lambda: Needles(queries=5), "queries 5 are more than the 4 needles"), (lambda: Needles(needles=17), "needles 17 are more than the 16 different keys"),
-    (lambda: Needles(values_each=0), "values_each 0 is below 1"), (lambda: Thread(hops=0), "hops 0 is below 1"),
-    (lambda: Thread(direction="up"), "direction 'up' is not one of forward, backward, random"),
-    (lambda: Thread(keys=3), "keys 3 are too few for a thread of 3 hops"), (lambda: VariableTracking(chains=17), "chains 17 are more than the 16"),
-    (lambda: VariableTracking(hops=16), "2 chains of 17 statements need more than the 32 different names"),
-])
-def test_impossible_needles_threads_and_variables(make, words):
-    with pytest.raises(ValueError, match=words):
         make()

@@ -1,0 +1,66 @@
+"""Hints for sorting, and adding one: by hand, and what is asked for."""
+
+import numpy as np
+import pytest
+
+from lcref.tasks import BOS, CONTENT, EOS, SEP, TASKS
+
+
+def row(task, numbers, question):
+    """The answer that the solver gives, by name, to one written problem."""
+    ids = {name: i for i, name in enumerate(task.tokens)}
+    tokens = np.array([[BOS, *(ids[str(n)] for n in numbers), task.marker, *(ids[str(n)] for n in question)]])
+    return task.decode([int(task.solve(tokens)[0, -1])])[0]
+
+
+@pytest.mark.parametrize("name, numbers, question, answer", [
+    ("successor", (33, 19, 106), (19,), "33"), ("successor", (33, 19, 106), (106,), "$"), ("successor", (7, 7, 9), (7,), "9"),
+    ("predecessor", (33, 19, 106), (33,), "19"), ("predecessor", (33, 19, 106), (19,), "$"), ("predecessor", (7, 9, 9), (9,), "7"),
+    ("count", (33, 19, 33), (33,), "#2"), ("count", (33, 19, 33), (19,), "#1"),
+    ("fill", (33, 19, 106), (19, "?", 106), "33"), ("fill", (7, 7, 9), (7, "?", 9), "7")])
+def test_hints_by_hand(name, numbers, question, answer):
+    assert row(TASKS[name](), numbers, question) == answer
+
+
+@pytest.mark.parametrize("duplicates", [False, True])
+@pytest.mark.parametrize("name", ["successor", "predecessor", "count", "fill"])
+def test_hints_ask_about_the_numbers_that_sorting_draws(name, duplicates):
+    task = TASKS[name](values=30, duplicates=duplicates)
+    batch = task.sample(np.random.default_rng(0), 500, 20)
+    numbers = batch.inputs[:, 1:21] - CONTENT
+    assert ((0 <= numbers) & (numbers < 30)).all()
+    repeats = np.array([len(set(row)) < 20 for row in numbers.tolist()])
+    assert repeats.any() == (duplicates or name == "count")
+    if name != "fill":
+        asked = batch.inputs[:, 22] - CONTENT
+        assert all(number in row for number, row in zip(asked, numbers.tolist())) and len(np.unique(asked)) > 20
+
+
+def test_ends_of_the_list_are_asked_for_too():
+    for name in ("successor", "predecessor"):
+        batch = TASKS[name]().sample(np.random.default_rng(0), 2000, 10)
+        assert 0.07 < (batch.targets[:, -1] == EOS).mean() < 0.13
+
+
+def test_counts_are_uniform():
+    batch = TASKS["count"]().sample(np.random.default_rng(0), 8000, 20)
+    counts = np.bincount(batch.targets[:, -1] - CONTENT - 127)[1:]
+    assert len(counts) == 8 and (abs(counts / 8000 - 1 / 8) < 0.02).all()
+    assert TASKS["count"]().sample(np.random.default_rng(0), 200, 3).targets[:, -1].max() == CONTENT + 127 + 3
+
+
+@pytest.mark.parametrize("name", ["increment", "increment_reversed"])
+def test_carries_of_every_length_occur(name):
+    batch = TASKS[name]().sample(np.random.default_rng(0), 4000, 8)
+    digits = batch.inputs[:, 1:9] - CONTENT
+    digits = digits if name == "increment" else digits[:, ::-1]
+    nines = (np.cumprod(digits[:, ::-1] == 9, axis=1)).sum(1)
+    shares = np.bincount(nines, minlength=9) / 4000
+    assert (abs(shares[:8] - 1 / 8) < 0.025).all() and shares[8] == 0, "no number grows longer"
+
+
+def test_increment_by_hand():
+    task = TASKS["increment"]()
+    ids = {name: i for i, name in enumerate(task.tokens)}
+    ask = lambda task, text: "".join(task.decode(task.solve(np.array([[BOS, *(ids[d] for d in text), SEP]]))[0, len(text) + 1:]))
+    assert ask(task, "1399") == "1400$" and ask(task, "0") == "1$" and ask(TASKS["increment_reversed"](), "9931") == "0041$"
