@@ -79,13 +79,13 @@ SMALL = replace(CPU, model=replace(CPU.model, d_model=32, layers=1), train=Train
                 evals=(ContextLoss((128, 256), targets=64, windows=2), ChunkLoss((128, 256), windows=2), KeyRecall((32, 233), questions=4)))
 LARGE = replace(CPU, model=replace(CPU.model, d_model=512, layers=8, mixer=AttentionConfig(heads=8)),
                 train=replace(CPU.train, steps=20_000, batch=128, learning_rate=1e-3, warmup=1000))
-PUBLISHED = replace(LARGE, model=replace(LARGE.model, d_model=1024, layers=24, mixer=AttentionConfig(heads=16)),
-                    train=replace(LARGE.train, steps=50_000, batch=1024, learning_rate=3e-4))
+POD = replace(LARGE, model=replace(LARGE.model, d_model=1024, layers=24, mixer=AttentionConfig(heads=16)),
+              train=replace(LARGE.train, steps=50_000, batch=1024, learning_rate=3e-4))
 RUNS = {
     "smoke": runs(SMALL, *[replace(SMALL.train, steps=2)] * 2),
     "cpu": runs(CPU, BRIEF, MORE),
     "gpu": runs(LARGE, *[replace(LARGE.train, steps=2000, learning_rate=3e-4, warmup=100)] * 2),
-    "paper": runs(PUBLISHED, *[replace(PUBLISHED.train, steps=4000, learning_rate=1e-4, warmup=100)] * 2),
+    "paper": runs(POD, *[replace(POD.train, steps=4000, learning_rate=1e-4, warmup=100)] * 2),
 }
 SEEDS = 3
 PAPER = {

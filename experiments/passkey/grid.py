@@ -81,7 +81,7 @@ GPU = replace(
     evals=(DepthMatch((117, 512, 1013, 2048, 4096, 8192, 16384), depths=(0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0), samples=20),),
 )
 LONG_FIRST = replace(LONG, max_length=53), replace(GPU.train, steps=2000, batch=128)
-PUBLISHED = replace(
+POD = replace(
     GPU,
     model=replace(GPU.model, d_model=1024, layers=24),
     data=replace(LONG, max_length=8181),                                       # of up to 8,192
@@ -96,7 +96,7 @@ RUNS = {
               if name in FEW},
     "cpu": runs(CPU, HEADS, FIRST, (DepthMatch((4096,), samples=20),)),
     "gpu": runs(GPU, AttentionConfig(heads=8), LONG_FIRST, (DepthMatch((32768, 65536), depths=GPU.evals[0].depths, samples=20),)),
-    "paper": runs(PUBLISHED, AttentionConfig(heads=16), LONG_FIRST, (DepthMatch((131072, 262144), depths=GPU.evals[0].depths, samples=20),)),
+    "paper": runs(POD, AttentionConfig(heads=16), LONG_FIRST, (DepthMatch((131072, 262144), depths=GPU.evals[0].depths, samples=20),)),
 }
 SEEDS = 3
 PAPER = {

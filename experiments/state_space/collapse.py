@@ -48,10 +48,10 @@ CPU = Run(
     evals=(ChunkLoss(LENGTHS, windows=32), PositionLoss(FAR, bucket=L, windows=16), StateSpread(FAR, every=L // 2), StreamLoss(MILLION)),
 )
 GPU = replace(CPU, model=replace(CPU.model, d_model=512, layers=8), train=replace(CPU.train, steps=5000, batch=256, learning_rate=1e-3))
-PUBLISHED = replace(GPU, model=replace(GPU.model, d_model=768, layers=24), train=replace(GPU.train, steps=20_000, batch=2048, learning_rate=6e-4))
+POD = replace(GPU, model=replace(GPU.model, d_model=768, layers=24), train=replace(GPU.train, steps=20_000, batch=2048, learning_rate=6e-4))
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ChunkLoss((64, 128), windows=2), PositionLoss(256, bucket=64, windows=2), StateSpread(256, every=64, windows=2), StreamLoss(512, 256)))
-RUNS = {"smoke": runs(SMOKE, sizes=(4, 8), read=8, longer=512), "cpu": runs(CPU), "gpu": runs(GPU), "paper": runs(PUBLISHED)}
+RUNS = {"smoke": runs(SMOKE, sizes=(4, 8), read=8, longer=512), "cpu": runs(CPU), "gpu": runs(GPU), "paper": runs(POD)}
 SEEDS = 3
 PAPER = {"state_64": "Mamba-2 370M, trained to 8k, collapses soon past it on every prompt of one repeated character; the three methods carry it past a "
                      "million tokens (arXiv 2410.07145, version 1)"}

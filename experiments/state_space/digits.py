@@ -57,10 +57,10 @@ CPU = Run(
     seed=3,                                                                                        # the first: others were seen with two layers
 )
 GPU = replace(CPU, model=replace(CPU.model, d_model=128, layers=4), train=TrainConfig(steps=4500, batch=64, learning_rate=2e-3, warmup=450, steps_per_call=100))
-PUBLISHED = replace(GPU, model=replace(GPU.model, d_model=256, layers=6), train=replace(GPU.train, steps=9000, learning_rate=1e-3))
+POD = replace(GPU, model=replace(GPU.model, d_model=256, layers=6), train=replace(GPU.train, steps=9000, learning_rate=1e-3))
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2))
 FEW = ("s4_gaussian", "s5", "mamba2", "attention", "s4d_lin_permuted")
-RUNS = {"smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW}, "cpu": runs(CPU), "gpu": runs(GPU), "paper": runs(PUBLISHED)}
+RUNS = {"smoke": {name: run for name, run in runs(SMOKE).items() if name in FEW}, "cpu": runs(CPU), "gpu": runs(GPU), "paper": runs(POD)}
 SEEDS = 3
 PAPER = {"s4": "sequential CIFAR, trained A: HiPPO well above random initialisation, about 15 points without regularisation (figure 3); "
                "sequential MNIST, random against HiPPO: 60 % and 98 % (arXiv 2111.00396, section 2.2)"}

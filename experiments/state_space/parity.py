@@ -42,10 +42,10 @@ CPU = Run(
 )
 GPU = replace(CPU, model=replace(CPU.model, d_model=128), train=replace(CPU.train, steps=20_000, batch=256, steps_per_call=200),
               evals=(ExactMatch(lengths=(40, 64, 128, 256, 512, 1024, 2048), samples=500),))
-PUBLISHED = replace(GPU, train=replace(GPU.train, steps=100_000, batch=1024))
+POD = replace(GPU, train=replace(GPU.train, steps=100_000, batch=1024))
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ExactMatch(lengths=(10, 40, 64), samples=10),))
-RUNS = {"smoke": runs(SMOKE), "cpu": runs(CPU), "gpu": runs(GPU), "paper": runs(PUBLISHED)}
+RUNS = {"smoke": runs(SMOKE), "cpu": runs(CPU), "gpu": runs(GPU), "paper": runs(POD)}
 SEEDS = 3
 PAPER = {"mamba2_signed": "trained to 40, tested to 256, accuracy scaled so that guessing is 0: Mamba with eigenvalues in [0, 1] 0.00, in [-1, 1] 1.00 "
                           "(arXiv 2411.12537, table 1)"}

@@ -60,12 +60,12 @@ GPU = replace(
     evals=(ExactMatch(lengths=(8, 16, 32, 64, 128, 192, 256, 384, 512, 768, 1024, 2048), samples=200),),
 )
 MORE_FIRST = replace(MORE, max_length=64), replace(GPU.train, steps=3000)
-PUBLISHED = replace(GPU, model=replace(GPU.model, d_model=512), train=replace(GPU.train, steps=50_000, batch=256, learning_rate=1e-3))
+POD = replace(GPU, model=replace(GPU.model, d_model=512), train=replace(GPU.train, steps=50_000, batch=256, learning_rate=1e-3))
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ExactMatch(lengths=(16, 64, 128), samples=10),))
 FEW = ("mamba2_4", "s4d", "hard_alibi")
 RUNS = {"smoke": {name: run for name, run in runs(SMOKE, SIZES).items() if name in FEW}, "cpu": runs(CPU, SIZES, FIRST), "gpu": runs(GPU, LARGER, MORE_FIRST),
-        "paper": runs(PUBLISHED, LARGER, MORE_FIRST)}
+        "paper": runs(POD, LARGER, MORE_FIRST)}
 SEEDS = 3
 PAPER = {
     "attention": "attention solves recall at every length with a width of 64; models with a fixed state need a width that grows with it "
