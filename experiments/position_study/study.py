@@ -49,13 +49,13 @@ TESTED = (5, 8, 10, 11, 12, 14, 17, 20, 25, 30)
 TASKS = {
     "copy": (Copy(), 10, TESTED, 4000), "reverse": (Reverse(), 10, TESTED, 4000), "sort": (Sort(64), 10, TESTED, 4000),
     "addition": (AdditionReversed(), 6, (3, 5, 6, 7, 8, 9, 10, 12), 5000), "parity": (Parity(), 10, TESTED, 6000),
-    "trace": (TuringTrace(addresses=64), 10, TESTED, 2500),
+    "trace": (TuringTrace(addresses=64, gaps=True), 10, TESTED, 2500),
 }
 FURTHER = (10, 16, 20, 22, 24, 28, 34, 40, 50, 60)
 LARGER = {
     "copy": (Copy(), 20, FURTHER, 10_000), "reverse": (Reverse(), 20, FURTHER, 10_000), "sort": (Sort(128), 20, FURTHER, 10_000),
     "addition": (AdditionReversed(), 12, (6, 10, 12, 13, 14, 16, 18, 20, 24), 15_000), "parity": (Parity(), 20, FURTHER, 15_000),
-    "trace": (TuringTrace(addresses=128), 20, FURTHER, 10_000),
+    "trace": (TuringTrace(addresses=128, gaps=True), 20, FURTHER, 10_000),
 }
 CPU = Run(
     model=DecoderConfig(vocab=Copy().vocab, d_model=64, layers=2, mixer=AttentionConfig(heads=4)),

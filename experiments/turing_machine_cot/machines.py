@@ -39,8 +39,8 @@ def runs(base, sorts):
     return found | {"bubble_sort-recent": replace(whole, model=replace(whole.model, position=Alibi()))}
 
 
-DATA = TaskSource(TuringTrace("compare", addresses=96), min_length=1, max_length=10)
-FEW_CELLS = TaskSource(TuringTrace("bubble_sort", addresses=32), min_length=1, max_length=4)
+DATA = TaskSource(TuringTrace("compare", addresses=96, gaps=True), min_length=1, max_length=10)
+FEW_CELLS = TaskSource(TuringTrace("bubble_sort", addresses=32, gaps=True), min_length=1, max_length=4)
 CPU = Run(
     model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=2, mixer=AttentionConfig(heads=8, head_dim=16), position=HardAlibi(windows=(1, 2, 3, 4))),
     data=DATA,
@@ -51,14 +51,14 @@ CPU_SORTS = replace(CPU, data=FEW_CELLS, evals=(ExactMatch((2, 3, 4, 5, 6, 8), s
 GPU = replace(
     CPU,
     model=replace(CPU.model, d_model=256, layers=4),
-    data=TaskSource(TuringTrace("compare", addresses=256), min_length=1, max_length=20),
+    data=TaskSource(TuringTrace("compare", addresses=256, gaps=True), min_length=1, max_length=20),
     train=TrainConfig(steps=10_000, batch=128, learning_rate=1e-3, warmup=500, steps_per_call=200),
     evals=(ExactMatch((10, 20, 30, 40, 60, 80, 100), samples=500), OutcomeMatch((20, 40, 80), samples=200)),
 )
-GPU_SORTS = replace(GPU, data=TaskSource(TuringTrace("bubble_sort", addresses=64), min_length=1, max_length=8),
+GPU_SORTS = replace(GPU, data=TaskSource(TuringTrace("bubble_sort", addresses=64, gaps=True), min_length=1, max_length=8),
                     evals=(ExactMatch((4, 6, 8, 10, 12, 16), samples=500), OutcomeMatch((8, 12, 16), samples=200)))
 POD = replace(GPU, model=replace(GPU.model, d_model=1024, layers=12, mixer=AttentionConfig(heads=16)),
-              data=TaskSource(TuringTrace("compare", addresses=512), min_length=1, max_length=50),
+              data=TaskSource(TuringTrace("compare", addresses=512, gaps=True), min_length=1, max_length=50),
               train=replace(GPU.train, steps=20_000, batch=256, learning_rate=3e-4, warmup=1000),
               evals=(ExactMatch((25, 50, 75, 100, 150, 200), samples=500), OutcomeMatch((50, 100, 200), samples=200)))
 POD_SORTS = replace(GPU_SORTS, model=POD.model, train=POD.train)

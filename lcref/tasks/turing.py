@@ -12,9 +12,11 @@ A step of the trace is
 The three switches take one thing away each. `trace=False` asks for the answer alone, the control: what was written, and the last state.
 
 Addresses are consecutive, from a random start in a pool of `addresses`: an index hint that makes every lookup unambiguous, and lets every
-address occur in short problems; where a cell was written before, its latest content is what counts. How many steps there are, and which
-of them write, depends on the length alone. Deviation: small vocabularies and tapes, where the paper tunes a 7B model on text; its binary
-search is not here, since the middle of two addresses is arithmetic on names.
+address occur in short problems. Two that are further apart than the longest tape never meet in training, though, and a lookup is not taught to
+tell them apart; with `gaps` the tape has any of the pool, in ascending order, so that all pairs meet on short tapes (the idea of randomized
+position ids, arXiv 2305.16843), and the next address is read off the tape instead of being counted to. Where a cell was written before, its latest
+content is what counts. How many steps there are, and which of them write, depends on the length alone. Deviation: small vocabularies and tapes,
+where the paper tunes a 7B model on text; its binary search is not here, since the middle of two addresses is arithmetic on names.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lcref.tasks.task import BOS, CONTENT, EOS, SEP, Batch, Piece, Task, at_least, lay_out, vocabulary
+from lcref.tasks.task import BOS, CONTENT, EOS, SEP, Batch, Piece, Task, at_least, lay_out, unique, vocabulary
 
 BLANK = "#"
 BITS, DIGITS = "01", "0123456789"
@@ -147,6 +149,11 @@ class TuringTrace(Task):
     inputs   ^   a77 1   a78 1   a79 1   a80 # |    even a77 1   odd a78 1    even a79 1   odd a80 #
     targets  a77 1   a78 1   a79 1   a80 #   | even a77  1   odd a78 1   even a79  1   odd a80 #   $
     scored                                     *    *    *   *   *   *   *    *    *   *   *   *   *
+    >>> print(show(TuringTrace(gaps=True), np.random.default_rng(0), length=3, samples=1))
+    length 3
+    inputs   ^   a54 1   a93 1   a94 1    a122 # |    even a54 1   odd a93 1    even a94 1   odd  a122 #
+    targets  a54 1   a93 1   a94 1   a122 #    | even a54  1   odd a93 1   even a94  1   odd a122 #    $
+    scored                                       *    *    *   *   *   *   *    *    *   *   *    *    *
     >>> print(show(TuringTrace(machine="increment"), np.random.default_rng(0), length=3, samples=1))
     length 3
     inputs   ^   a77 9   a78 6   a79 5   a80 # |     carry a77 9 0     carry a78 6 7    done a79 5 5    done a80 #
@@ -191,6 +198,7 @@ class TuringTrace(Task):
     fetch: bool = True
     cells: int = 1
     trace: bool = True
+    gaps: bool = False
 
     def __post_init__(self):
         at_least(1, cells=self.cells)
@@ -220,7 +228,11 @@ class TuringTrace(Task):
         symbols, states = len(machine.alphabet), len(machine.states)
         tape = draw(self.machine, rng, batch, length)
         cells = tape.shape[1] - 1
-        at = CONTENT + symbols + states + rng.integers(self.addresses - cells, size=(batch, 1)) + np.arange(cells + 1)[None, :]
+        if self.gaps:
+            at = np.sort(unique(rng, batch, cells + 1, self.addresses), axis=1)
+        else:
+            at = rng.integers(self.addresses - cells, size=(batch, 1)) + np.arange(cells + 1)[None, :]
+        at = at + CONTENT + symbols + states
         prompt: list[Piece] = [BOS, *(piece for i in range(cells + 1) for piece in (at[:, [i]], CONTENT + tape[:, [i]])), SEP]
         name = lambda state: (CONTENT + symbols + state)[:, None]
         state = np.zeros(batch, np.int64)

@@ -62,19 +62,18 @@ def test_bubble_sort():
     assert steps == [3 * n * (n + 1) // 2 + 1 for n in (1, 2, 8)]
 
 
+@pytest.mark.parametrize("gaps", [False, True])
 @pytest.mark.parametrize("machine", MACHINES)
-def test_a_trace_is_the_machine_step_by_step(machine):
+def test_a_trace_is_the_machine_step_by_step(machine, gaps):
     """Read back: from state to state by the dict, the head where the states send it, over what each cell holds by then."""
-    rule = MACHINES[machine]
-    for tape, said in rows(TuringTrace(machine), length=5, batch=50):
+    rule, task = MACHINES[machine], TuringTrace(machine, gaps=gaps)
+    prompts = task.sample(np.random.default_rng(0), 50, 5).inputs
+    for (tape, said), prompt in zip(rows(task, length=5, batch=50), prompts):
         said, state, tape = iter(said), rule.states[0], [*tape, BLANK]
-        head = len(tape) - 2 if rule.starts else 0
+        head, addresses = len(tape) - 2 if rule.starts else 0, task.decode(prompt[1:1 + 2 * len(tape):2])
         assert next(said) == state
-        first = None
         while 0 <= head < len(tape):
-            address = int(next(said).removeprefix("a"))
-            first = address - head if first is None else first
-            assert address == first + head and next(said) == tape[head]
+            assert next(said) == addresses[head] and next(said) == tape[head]
             if (state, tape[head]) not in rule.delta:
                 break
             state, new = rule.delta[state, tape[head]]
@@ -112,6 +111,15 @@ def test_starts_are_everywhere_in_the_pool():
     task = TuringTrace(addresses=20)
     drawn = task.sample(np.random.default_rng(0), 2000, 15).inputs[:, 1]
     assert len(np.unique(drawn)) == 20 - 15, "a tape of 15 and its blank begin at 0 .. 4"
+
+
+def test_addresses_are_consecutive_or_any_of_the_pool_in_order():
+    without, with_gaps = (task.sample(np.random.default_rng(0), 2000, 5).inputs[:, 1:13:2] for task in (TuringTrace(addresses=20),
+                                                                                                    TuringTrace(addresses=20, gaps=True)))
+    assert (np.diff(without) == 1).all() and (np.diff(with_gaps) >= 1).all() and (np.diff(with_gaps) > 1).any()
+    assert len(np.unique(with_gaps)) == 20 == 1 + with_gaps.max() - with_gaps.min()
+    apart = with_gaps[:, -1] - with_gaps[:, 0]
+    assert apart.max() == 19 and apart.min() >= 5, "the ends of the pool meet on one tape of 5"
 
 
 def test_wrong_settings():
