@@ -74,7 +74,7 @@ DATA = TaskSource(TuringTrace(addresses=96, gaps=True), min_length=1, max_length
 CPU = Run(
     model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=2, mixer=HEADS, position=LOCAL),
     data=DATA,
-    train=TrainConfig(steps=4000, batch=32, learning_rate=2e-3),
+    train=TrainConfig(steps=2000, batch=32, learning_rate=2e-3),
     evals=(ExactMatch((5, 10, 15, 20, 30, 40), samples=200), OutcomeMatch((10, 20, 40), samples=100)),
 )
 FURTHER = (10, 20, 30, 40, 60, 80, 100)
