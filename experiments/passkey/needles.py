@@ -81,6 +81,11 @@ RUNS = {
     "paper": runs(POD, AttentionConfig(heads=16), *POD_LENGTHS, replace(POD.train, steps=2000, batch=128)),
 }
 SEEDS = 3
+PAPER = {
+    "ruler": "nearly perfect with one needle, and large drops with length on its other tasks, for almost all of 17 models (arXiv 2404.06654, abstract)",
+    "threads": "of 17 models most follow threads that run forward better than those that run backward, and more threads cost little (arXiv "
+               "2411.05000, abstract and results)",
+}
 RULER, THREADING = "arXiv 2404.06654", "arXiv 2411.05000"
 at = lambda model, task, n: of(f"{model}-{task}", "exact_match", n)
 CLAIMS = (

@@ -24,7 +24,7 @@ from lcref.tasks.reverse import Reverse
 from lcref.tasks.selective_copy import SelectiveCopy
 from lcref.tasks.show import show
 from lcref.tasks.sort import Sort, SortDuplicates
-from lcref.tasks.sort_hints import Count, Fill, Predecessor, Successor
+from lcref.tasks.sort_hints import Count, Crowded, Fill, Predecessor, Successor
 from lcref.tasks.sort_orders import SortInOrder
 from lcref.tasks.source import HintedSource, TaskSource
 from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
@@ -46,6 +46,8 @@ TASKS = {
     "predecessor": Predecessor,
     "count": Count,
     "fill": Fill,
+    "crowded": Crowded,
+    "crowded_duplicates": partial(Crowded, duplicates=True),
     "increment": Increment,
     "increment_reversed": IncrementReversed,
     "nines": Nines,

@@ -4,9 +4,11 @@
     predecessor   ^ 33 19 106 pre 33             19       the next smaller one; of the smallest: $
     count         ^ 33 19 33 count 33            #2       how often it occurs
     fill          ^ 33 19 106 fill 19 ? 106      33       what the gap in the sorted list is
+    crowded       ^ 33 31 34 |                   31 33 34 $    the whole question, of numbers that are close to one another
 
 Sorting is repeating one step, y' = min { x : x > y }, and the successor hint is that step from any number at all, not only from those that
 stand last in a list sorted so far: what can be looked up instead (how long the answer is already) does not help there.
+`crowded` is ours: what is hard about long lists is rare in short ones, neighbours that differ by one, and numbers that repeat.
 Ids are those of lcref/tasks/sort.py; the counts come behind them. Deviation: the paper's exact formats and proportions were not available.
 """
 
@@ -190,3 +192,35 @@ class Fill(SortHint):
                 left.remove(number)
         return left[0]
 
+
+@dataclass(frozen=True)
+class Crowded(Sort):
+    """Lists to sort from an interval of the values, anywhere, its width log-uniform between `length` (length / 4 with `duplicates`) and all of them:
+    short lists in which numbers are as close, or repeat as often, as in long ones. Otherwise as Sort and SortDuplicates.
+
+    >>> print(show(Crowded(), np.random.default_rng(0), length=6, samples=1))
+    length 6
+    inputs   ^  77 69 86 79 68 87 |  68 69 77 79 86 87
+    targets  77 69 86 79 68 87 |  68 69 77 79 86 87 $
+    scored                        *  *  *  *  *  *  *
+    >>> print(show(Crowded(values=9, duplicates=True), np.random.default_rng(0), length=6, samples=1))
+    length 6
+    inputs   ^ 2 1 1 0 0 0 | 0 0 0 1 1 2
+    targets  2 1 1 0 0 0 | 0 0 0 1 1 2 $
+    scored                 * * * * * * *
+    """
+
+    duplicates: bool = False
+
+    @property
+    def longest(self) -> int | None:
+        return None if self.duplicates else self.values
+
+    def draw(self, rng: np.random.Generator, batch: int, length: int) -> np.ndarray:
+        least = min(-(-length // 4), self.values) if self.duplicates else length
+        width = np.floor(least * (self.values / least) ** rng.random((batch, 1)) + 1e-9).astype(int)
+        if self.duplicates:
+            drawn = rng.integers(width, size=(batch, length))
+        else:
+            drawn = np.argsort(np.where(np.arange(self.values) < width, rng.random((batch, self.values)), 2), axis=1)[:, :length]
+        return (rng.integers(self.values - width + 1) + drawn).astype(np.int32)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lcref.tasks import BOS, CONTENT, EOS, SEP, TASKS
+from lcref.tasks import BOS, CONTENT, EOS, SEP, TASKS, Crowded, Sort, SortDuplicates
 
 
 def row(task, numbers, question):
@@ -34,6 +34,27 @@ def test_hints_ask_about_the_numbers_that_sorting_draws(name, duplicates):
     if name != "fill":
         asked = batch.inputs[:, 22] - CONTENT
         assert all(number in row for number, row in zip(asked, numbers.tolist())) and len(np.unique(asked)) > 20
+
+
+@pytest.mark.parametrize("duplicates", [False, True])
+def test_crowded_lists_are_as_long_ones(duplicates):
+    """Twenty out of 500, anywhere: in the middle row they span as much as 20 of a tenth of the values, in some all but all of them."""
+    task = Crowded(500, duplicates)
+    numbers = np.sort(task.sample(np.random.default_rng(0), 4000, 20).inputs[:, 1:21] - CONTENT, axis=1)
+    gaps, span = np.diff(numbers, axis=1), numbers[:, -1] - numbers[:, 0]
+    assert numbers.min() == 0 and numbers.max() == 499 and len(np.unique(numbers)) == 500
+    assert span.min() < 20 and span.max() > 480 and abs(np.median(span) / (500 * (5 if duplicates else 20)) ** 0.5 - 0.95) < 0.1
+    close = (gaps == (0 if duplicates else 1)).mean()
+    plain = np.diff(np.sort((SortDuplicates if duplicates else Sort)(500).sample(np.random.default_rng(0), 4000, 20).inputs[:, 1:21], axis=1), axis=1)
+    assert close > 5 * (plain == (0 if duplicates else 1)).mean()
+    assert (gaps.min() == 0) == duplicates
+
+
+def test_crowded_lists_of_few_values():
+    assert Crowded(3, duplicates=True).sample(np.random.default_rng(0), 50, 40).weights.sum() == 50 * 41
+    assert sorted(Crowded(5).sample(np.random.default_rng(0), 1, 5).inputs[0, 1:6] - CONTENT) == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="too long"):
+        Crowded(5).sample(np.random.default_rng(0), 1, 6)
 
 
 def test_ends_of_the_list_are_asked_for_too():
