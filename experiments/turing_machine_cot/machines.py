@@ -5,9 +5,9 @@
     reverse         the head starts at the last cell and goes left
     bubble_sort     the head goes back and forth, and a cell is written again and again: its latest content is what counts
 
-Traces of the kind that traces.py takes apart, here of more machines, all modules whole, beside the answer alone (`-direct`). Trained on up to 10 digits
-(sorting: 4), tested with up to 40 (8). The model is that of traces.py: windows of 1 to 4 tokens on half of the
-heads, no positions on the rest. Where cells are written again, such a head cannot tell an old content from a new one by what it sees alone;
+Traces of the kind that traces.py takes apart, the cells apart from one another as there, of more machines, all modules whole, beside the answer
+alone (`-direct`). Trained on up to 10 digits (sorting: 4), tested with up to 40 (8). The model is that of traces.py: windows of 1 to 4 tokens on half
+of the heads, no positions on the rest. Where cells are written again, such a head cannot tell an old content from a new one by what it sees alone;
 `bubble_sort-recent` has ALiBi instead, of which some heads look far and all prefer what is near.
 
 Neither timed nor tuned yet. Size gpu trains on up to 20 digits (sorting: 8), size paper on up to 50.
