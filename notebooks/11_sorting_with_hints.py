@@ -13,7 +13,8 @@
 # What stands between a model and that step?
 #
 # You will see the sorting tasks and their hints, two programs that sort alike and answer a hint differently, an attention head set by hand that
-# takes the step, what longer lists do to its margin, and a whole model set by hand that sorts. Nothing is trained here. Ten minutes; a few seconds of computing.
+# takes the step, what longer lists do to its margin, a whole model set by hand that sorts, and what trained ones do. Nothing is trained here: their
+# results are committed. Ten minutes; a few seconds of computing.
 #
 # The code that does it: [`tasks/sort.py`](../lcref/tasks/sort.py), [`tasks/sort_hints.py`](../lcref/tasks/sort_hints.py),
 # [`ops/weights.py`](../lcref/ops/weights.py). Papers: task hinting, [2310.00726](https://arxiv.org/abs/2310.00726); scaling by log length,
@@ -24,9 +25,10 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lcref import plotting
+from lcref import plotting, results
 from lcref.evaluate import ExactMatch
 from lcref.exercises import sorting_with_hints as judge
+from lcref.experiment import load, shipped
 from lcref.nn.sorting_by_hand import sorting_decoder
 from lcref.ops.attention import attention_scores, attention_weights
 from lcref.ops.weights import LogN, Softmax, Tempered
@@ -201,7 +203,7 @@ print(f"the floor is {1 - np.exp(-c / period):.2f} for c = {c:g}, and {1 - np.ex
 # none of 80. Here no factor of the row would help: it multiplies scores and noise alike, and the order stays. What helps is a larger $c$, which has
 # to be learned. In lists of 20, about one gap in six is 1 and asks for it; in lists of 80 more than half are.
 #
-# This head is one of many that could sort. What trained ones do, and what hints do to them, has to be measured in training.
+# This head is one of many that could sort. What trained ones do is measured below.
 #
 # ## Duplicates need counting
 #
@@ -248,6 +250,21 @@ ax.set(xlabel="numbers written", ylabel="share of the last one's twins\nin front
 # %% [markdown]
 # Each tooth is one value: at its foot, a half, all of it is written and the next value begins. So length is no obstacle to this architecture. That
 # a trained model fails on long lists says what training found, not what could be found.
+#
+# ## What training finds
+#
+# Two layers without positions, trained on up to 20 of 128 different numbers: plain softmax, one that sharpens with length, and with half of the rows
+# `Successor` hints. The same models after one budget of training, four and sixteen (committed results, three seeds: `lcref run task_hinting/sorting`).
+
+# %%
+sorting = load("task_hinting/sorting")[0]
+measured = results.read(shipped("results") / "task_hinting/sorting.cpu.jsonl")
+figure, axes = plt.subplots(3, 1, figsize=(9, 12), layout="constrained")
+for ax, declared in zip(axes, (sorting.figures[2], sorting.figures[1], sorting.figures[0])):
+    plotting.panel(ax, measured, declared)
+
+# %% [markdown]
+# XXX
 #
 # ## Exercises
 #
