@@ -253,8 +253,8 @@ ax.set(xlabel="numbers written", ylabel="share of the last one's twins\nin front
 #
 # ## What training finds
 #
-# Two layers without positions, trained on up to 20 of 128 different numbers: plain softmax, one that sharpens with length, and with half of the rows
-# `Successor` hints. The same models after one budget of training, four and sixteen (committed results, three seeds: `lcref run task_hinting/sorting`).
+# Two layers without positions, trained on up to 20 of 128 different numbers: plain softmax, one that sharpens with length (`log_n`) or learns
+# how much (`tempered`), each also with `Successor` hints in half of the rows. The same models after one budget of training, four and sixteen (committed results, three seeds: `lcref run task_hinting/sorting`).
 
 # %%
 sorting = load("task_hinting/sorting")[0]
@@ -265,8 +265,8 @@ for ax, declared in zip(axes, (sorting.figures[2], sorting.figures[1], sorting.f
 
 # %% [markdown]
 # Time does most of it: the plain model sorts no list of 100 after one budget, and most of them after sixteen. Trained and tested with the factor of
-# `log_n` it sorts nearly all, and 120 as well. The factor would not help a head that is there already, as we saw, but it also changes what training
-# asks for. Hints do not help: they take the place of lists, and after one and four budgets the arms with hints sort fewer of the longer ones than
+# `log_n` it sorts nearly all, and 120 as well. A factor does not help a head that is there already, as we saw; it may well change which head training
+# finds. Hints do not help: they take the place of lists, and after one and four budgets the arms with hints sort fewer of the longer ones than
 # those without. This is about different numbers. With repetitions, where the paper reports most, there is more to learn, and `count` hints about it.
 #
 # ## Exercises

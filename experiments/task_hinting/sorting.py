@@ -73,7 +73,7 @@ PAPER = {
 at = lambda run, n: of(run, "exact_match", n)
 FAR = {"1x": (20, 25, 30), "4x": (30, 40, 60), "16x": (60, 80, 100)}           # where a budget should leave something to tell apart
 CLAIMS = (
-    Claim("short-lists", "Every arm sorts lists as long as those it was trained on.",
+    Claim("short-lists", "After sixteen budgets every arm sorts lists as long as those it was trained on.",
           holds=tuple(at(f"{weights}{hint}-16x", n) >= 0.95 for weights in WEIGHTS for hint in ("", "-hints") for n in (10, 20))),
     Claim("hints-sort", "With hints a model trained to 20 numbers sorts 100, without them it does not.", source=SOURCE,
           published="at 100: under 1 % without hints, over 92 % with", holds=(at("softmax-hints-16x", 100) >= 0.92, at("softmax-16x", 100) <= 0.01)),
@@ -92,7 +92,7 @@ CLAIMS = (
           holds=tuple(at(f"{kind}-4x", n) > at("softmax-4x", n) for kind in KINDS for n in FAR["4x"])),
     Claim("fewer-hints-cost-less", "Hints in a tenth of the rows leave more long lists sorted than hints in half of them.",
           holds=tuple(at("share_10-4x", n) > at("softmax-hints-4x", n) for n in FAR["4x"])),
-    Claim("sorts-five-times", "Trained to 20 different numbers, a model without positions sorts 100.", holds=(at("log_n-16x", 100) >= 0.95,)),
+    Claim("sorts-five-times", "Trained to 20 different numbers, a model without positions whose logits sharpen with ln n sorts 100.", holds=(at("log_n-16x", 100) >= 0.95,)),
 )
 NUMBERS = dict(x_label="numbers to sort", trained_to="data.max_length")
 RIGHT = dict(y_label="lists without an error", **NUMBERS)
