@@ -254,7 +254,8 @@ ax.set(xlabel="numbers written", ylabel="share of the last one's twins\nin front
 # ## What training finds
 #
 # Two layers without positions, trained on up to 20 of 128 different numbers: plain softmax, one that sharpens with length (`log_n`) or learns
-# how much (`tempered`), each also with `Successor` hints in half of the rows. The same models after one budget of training, four and sixteen (committed results, three seeds: `lcref run task_hinting/sorting`).
+# how much (`tempered`), each also with `Successor` hints in half of the rows. The same models after one budget of training, four and sixteen
+# (committed results, three seeds: `lcref run task_hinting/sorting`).
 
 # %%
 sorting = load("task_hinting/sorting")[0]

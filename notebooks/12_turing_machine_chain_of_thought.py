@@ -13,7 +13,8 @@
 # down before the answer, make each single prediction as easy in a row of a thousand as in a row of ten?
 #
 # You will see a machine, its run written as text, three ways to spoil that text, and what each does to the next word: how far back one has to
-# look for it, and how much has to be combined. Nothing is trained: problems are counted. Ten minutes; a few seconds of computing.
+# look for it, and how much has to be combined. Then, what trained models make of such traces. Nothing is trained here: problems are counted, and
+# the results of models are committed. Ten minutes; a few seconds of computing.
 #
 # The code that does it: [`tasks/turing.py`](../lcref/tasks/turing.py). Paper: TAIL, [2507.13332](https://arxiv.org/abs/2507.13332).
 
@@ -23,8 +24,9 @@ from itertools import product
 import matplotlib.pyplot as plt
 import numpy as np
 
-from lcref import plotting
+from lcref import plotting, results
 from lcref.exercises import turing_machine_chain_of_thought as judge
+from lcref.experiment import load, shipped
 from lcref.tasks import TuringTrace
 from lcref.tasks.turing import MACHINES, PARITY
 
@@ -243,10 +245,33 @@ for name, shares in tried.items():
 # ones, and the answer is longer.
 #
 # What a model makes of such traces when it is trained on them is a question of its own, which nothing above answers. A transformer has layers and can
-# do more than one thing a word; and training need not find the rules that hold at every length. The paper fine-tunes a model of 7B parameters on
-# traces as text and takes the modules away one at a time (its ablation: eight tasks, two ranges of length beyond training). Accuracy falls in
-# all but one of these sixteen settings, whichever module goes. In that one, the longer dynamic programming problems, two of the three removals
-# did better.
+# do more than one thing a word; and training need not find the rules that hold at every length.
+#
+# ## What training makes of them
+#
+# Three machines: parity, a number plus one, the sum of two numbers. Models of two layers, half of whose heads see the last one to four words only, and
+# the rest all of them, without positions: the first can hold a step, the others look up. They were trained on tapes of up to 10 digits and write
+# whole traces by themselves for up to 40 (committed results, three seeds: `lcref run turing_machine_cot/traces`). One thing differs from the tapes
+# above: their cells are any of 96 addresses, in ascending order, so that those far apart meet in training. In `consecutive` they are neighbours.
+
+# %%
+traces = load("turing_machine_cot/traces")[0]
+measured = results.read(shipped("results") / "turing_machine_cot/traces.cpu.jsonl")
+figure, axes = plt.subplots(3, 1, figsize=(9, 13), layout="constrained")
+for ax, declared in zip(axes, traces.figures[1:6:2]):
+    plotting.panel(ax, measured, declared)
+
+# %% [markdown]
+# With the whole trace what comes out is right at four times the trained length, for every machine and in every seed. Without addresses it is lost soon
+# after the trained lengths: to know which cell is next one would have to count. With neighbours for cells it is lost later: addresses that are far apart
+# never stood on one tape in training, and nothing taught the lookup to tell them apart. Without the fetcher parity and increment go as far as with it.
+# Two layers can look up and compute within one word, as our second reader did. But a sum then has to find two digits and add them to the carry at once,
+# and that was not learned in the time that all arms had. Two cells a step cost something, in some seeds much. Asked for the answer alone, the same model
+# guesses parity, and at twice the trained length gets next to no number right.
+#
+# The paper fine-tunes a model of 7B parameters on traces as text and takes the modules away one at a time (its ablation: eight tasks, two ranges of
+# length beyond training). Accuracy falls in all but one of these sixteen settings, whichever module goes. In that one, the longer dynamic programming
+# problems, two of the three removals did better.
 #
 # ## Exercises
 #
