@@ -252,7 +252,8 @@ for name, shares in tried.items():
 # Three machines: parity, a number plus one, the sum of two numbers. Models of two layers, half of whose heads see the last one to four words only, and
 # the rest all of them, without positions: the first can hold a step, the others look up. They were trained on tapes of up to 10 digits and write
 # whole traces by themselves for up to 40 (committed results, three seeds: `lcref run turing_machine_cot/traces`). One thing differs from the tapes
-# above: their cells are any of 96 addresses, in ascending order, so that those far apart meet in training. In `consecutive` they are neighbours.
+# above: their cells are any of 96 addresses, in ascending order, so that those far apart meet in training. In `consecutive` they are neighbours. For
+# parity also other heads: no positions at all (`nope`), RoPE (`rope`), windows in one layer and none in the next (`layered`).
 
 # %%
 traces = load("turing_machine_cot/traces")[0]
@@ -267,7 +268,8 @@ for ax, declared in zip(axes, traces.figures[1:6:2]):
 # never stood on one tape in training, and nothing taught the lookup to tell them apart. Without the fetcher parity and increment go as far as with it.
 # Two layers can look up and compute within one word, as our second reader did. But a sum then has to find two digits and add them to the carry at once,
 # and that was not learned in the time that all arms had. Two cells a step cost something, in some seeds much. Asked for the answer alone, the same model
-# guesses parity, and at twice the trained length gets next to no number right.
+# guesses parity, and at twice the trained length gets next to no number right. And without heads that see only the last words, nothing is followed far:
+# the model loses its place in its own trace.
 #
 # The paper fine-tunes a model of 7B parameters on traces as text and takes the modules away one at a time (its ablation: eight tasks, two ranges of
 # length beyond training). Accuracy falls in all but one of these sixteen settings, whichever module goes. In that one, the longer dynamic programming
