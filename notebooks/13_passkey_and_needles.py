@@ -149,6 +149,25 @@ for ax, (name, sees) in zip(axes, readers.items()):
 # %% [markdown]
 # An upright edge: length itself breaks the reader. A slanted edge: it forgets what is far. A hole in the middle: it keeps both ends.
 #
+# Now models that were trained, on rows of up to 117 tokens of the filler `cycle` (committed results, three seeds: `lcref run passkey/grid`). Each
+# reads up to seventeen times as many.
+
+# %%
+grid = load("passkey/grid")[0]
+found = results.current(results.read(shipped("results") / "passkey/grid.cpu.jsonl"))
+shown = ("rope", "yarn", "nope", "alibi", "window_nope", "mamba2", "mamba2_closed", "mamba2_attention")
+figure, axes = plt.subplots(2, 4, figsize=(12, 5.4), layout="constrained", sharey=True)
+for ax, run in zip(axes.flat, shown):
+    plotting.cells(ax, [line for line in found if line["run"] == run], "depth_match", run, x_label="tokens of filler",
+                   y_label="depth of the key" if ax in axes[:, 0] else "")
+
+# %% [markdown]
+# RoPE and NoPE have the upright edge. `yarn` is the same weights as `rope`, its frequencies scaled by eight: the edge moves. ALiBi and Mamba-2 have the
+# slanted one: they lose what is far. `mamba2_closed` is the same layer with eight heads, whose step sizes start a hundred times smaller. A token's
+# step size says both how much of it is written into the state and how much of the state it erases. So $n$ tokens of filler leave the key alone only if
+# $n$ of their steps are still a small one; rows of 117 never ask for less than 1/117, but a start below that keeps it. With attention that is local
+# below and free of positions above (`window_nope`), or above Mamba-2, nothing is lost.
+#
 # Now a real model. SmolLM2-135M was made for rows of 8,192 tokens; here it reads 12,288 and 16,384 by methods that need no training (committed results:
 # `lcref weights get smollm2-135m`, then `lcref extend smollm2-135m`). Every square is a single prompt: a 0 or a 1 alone says little.
 
