@@ -34,11 +34,11 @@ HELPED = ("addition_reversed", "addition_hinted", "parity_trace")
 
 
 def tasks(pool):
-    """Tasks by name; pool: numbers, hints, addresses."""
+    """Tasks by name; pool: numbers, addresses, and four times the hints."""
     return {
         "count_up": CountUp(pool), "mode": Mode(), "copy_unique": CopyUnique(pool), "sort": Sort(pool),
         "copy": Copy(2), "parity": Parity(), "addition": Addition(),
-        "addition_reversed": AdditionReversed(), "addition_hinted": AdditionHinted(pool), "parity_trace": TuringTrace(addresses=pool, gaps=True),
+        "addition_reversed": AdditionReversed(), "addition_hinted": AdditionHinted(pool // 4), "parity_trace": TuringTrace(addresses=pool, gaps=True),
     }
 
 
