@@ -48,7 +48,7 @@ def models(base, heads, T):
         "hard_alibi": dict(mixer=heads, position=local), "hard_alibi_log_n": dict(mixer=sharp, position=local),
         "window_nope": dict(pattern=(replace(heads, window=16, position=Rope()), sharp)),
         "s4d": dict(mixer=S4DConfig()), "s4d_wide": dict(mixer=S4DConfig(state=128, dt_min=1e-4, dt_max=0.5, learning_rate=1.0)),
-        "mamba2": dict(mixer=Mamba2Config()), "mamba2_closed": dict(mixer=Mamba2Config(head_dim=16, dt_min=1e-4, dt_max=1e-3)),
+        "mamba2": dict(mixer=Mamba2Config()), "mamba2_closed": dict(mixer=Mamba2Config(head_dim=16, dt_min=1e-4, dt_max=2e-4)),
         "mamba2_attention": dict(pattern=(Mamba2Config(), sharp)),
     }
     return {name: replace(base, **change) for name, change in changes.items()}
