@@ -7,9 +7,9 @@ Plain RoPE is the control that should fail soon; the same weights are also read 
 NoPE; ALiBi; Hard-ALiBi (windows on half of the heads, no positions on the rest); the same with logits that sharpen with ln n; a layer of
 RoPE in a window of 16 below one that sees everything and has no positions (`window_nope`, sharpened as well). S4D, whose time scales input
 cannot change, as it comes and with more of them over a wider range that learn at the full rate (`s4d_wide`). Mamba-2 as it comes, and with eight
-heads in place of two whose step sizes start a hundred times smaller (`mamba2_closed`): what one filler token writes and erases goes with its step
-size, and a key is found in n tokens of filler only if n such steps are still a small one; training on 128 asks for no more than 1/128. Mamba-2
-below attention. Two layers of one width, one rate, one budget; each learns first on rows of up to 35.
+heads in place of two whose step sizes start at 1e-4 to 2e-4 in place of 1e-3 to 1e-1 (`mamba2_closed`): what a token of filler writes and erases goes
+with its step size, and a key outlasts n of them only if n such steps are still a small one; rows of 128 ask for no more than 1/128. Mamba-2 below
+attention. Two layers of one width, one rate, one budget; each learns first on rows of up to 35.
 
 The filler in training is a cycle of five tokens. `_random` reads the same weights with the same five tokens in random order, which a state
 cannot compress; `_decoy` with digits among them and spans "KEY2 d d d d" that are wrong, after a marker that no training row had.
