@@ -9,7 +9,7 @@ looked up ahead; written from the right (`reversed`) the carry is the digit befo
 copies far: windows of 2 to 5 tokens on half of the heads, no positions on the rest (`nope`: no positions at all). A hinted row takes the place of
 one of the task: arms with hints see half as many. Each arm for a budget (1x) and for four of them (4x).
 
-Neither timed nor tuned yet. Sizes gpu and paper train on up to 20 digits.
+Not run whole yet: 42 runs, of half a minute to three on one of two cores. Sizes gpu and paper train on up to 20 digits.
 Deviation: the paper's sizes and formats were not available to us, nor which hints it uses for this task.
 """
 from dataclasses import replace
