@@ -267,9 +267,9 @@ for ax, declared in zip(axes, traces.figures[1:6:2]):
 # after the trained lengths: to know which cell is next one would have to count. With neighbours for cells it is lost later: addresses that are far apart
 # never stood on one tape in training, and nothing taught the lookup to tell them apart. Without the fetcher parity and increment go as far as with it.
 # Two layers can evidently look up and compute within one word, as our second reader did. But addition, whose table has 220 entries where parity's has
-# four (its state holds the carry and the digit before), was not learned that way in the time that all arms had. Two cells a step cost something, in some seeds much. Asked for the answer alone, the same model
-# guesses parity, and at twice the trained length gets next to no number right. Parity without positions, or with
-# RoPE on every head, is not followed beyond the trained lengths.
+# four (its state holds the carry and the digit before), was not learned that way in the time that all arms had. Two cells a step cost something, in
+# some seeds much. Asked for the answer alone, the same model guesses parity, and at twice the trained length gets next to no number right. Parity
+# without positions, or with RoPE on every head, is not followed beyond the trained lengths.
 #
 # The paper fine-tunes a model of 7B parameters on traces as text and takes the modules away one at a time (its ablation: eight tasks, two ranges of
 # length beyond training). Accuracy falls in all but one of these sixteen settings, whichever module goes. In that one, the longer dynamic programming

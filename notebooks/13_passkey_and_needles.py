@@ -164,9 +164,9 @@ for ax, run in zip(axes.flat, shown):
 # %% [markdown]
 # NoPE has the upright edge. ALiBi and Mamba-2 have the slanted one: they lose what is far; so does RoPE, and soon all. `yarn` is the same weights as
 # `rope`, its frequencies scaled by eight: the edge moves. `mamba2_closed` has eight heads in place of two, and step sizes that start at about 1e-4, not
-# 1e-3 to 1e-1. A token's step size says both how much of it is written into the state and how much of the state it erases. So $n$ tokens of filler
-# leave the key alone only if $n$ of their steps are still a small one. Rows of 117 do not ask for less than 1/117; a start below that does better at
-# 1,024, and forgets in turn. Where attention is local below and free of positions above (`window_nope`), or stands on Mamba-2, nothing is lost.
+# 1e-3 to 1e-1. A token's step size says both how much of it is written into the state and how much of the state it erases, so small steps for
+# filler spare the key. It does better at 1,024, and forgets in turn. (Heads and steps were changed together; which of the two does it is not shown.)
+# Where attention is local below and free of positions above (`window_nope`), or stands on Mamba-2, next to nothing is lost.
 #
 # Now a real model. SmolLM2-135M was made for rows of 8,192 tokens; here it reads 12,288 and 16,384 by methods that need no training (committed results:
 # `lcref weights get smollm2-135m`, then `lcref extend smollm2-135m`). Every square is a single prompt: a 0 or a 1 alone says little.

@@ -69,9 +69,9 @@ def test_there_must_be_pages(tmp_path):
 SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 7)), ("state_space/digits", "digits", (0,)),
          ("state_space/parity", "parity", (0,)), ("state_space/collapse", "collapse", (0,)),
          ("state_space/recall", "recall", (0, 1)), ("state_space/copying", "copying", (0, 2)),
-         ("order_matters/sets", "order", (0, 1, 2, 3)), ("task_hinting/sorting", "sorting", (0, 1, 2, 3)), ("task_hinting/crowded", "crowded", (0, 2)),
-         ("turing_machine_cot/traces", "traces", (0, 1, 2, 3, 4, 5)),
-         ("passkey/grid", "passkey", (0, 1, 2, 3, 4))]              # experiment, block, figures
+         ("order_matters/sets", "order", (0, 1, 2, 3)), ("task_hinting/sorting", "sorting", (0, 1, 2, 3)),
+         ("task_hinting/crowded", "crowded", (0, 2)), ("turing_machine_cot/traces", "traces", (0, 1, 2, 3, 4, 5)),
+         ("passkey/grid", "passkey", (0, 1, 2, 3, 4))]                             # experiment, block, figures
 
 
 @pytest.mark.parametrize("name, shown, figures", SHOWN)

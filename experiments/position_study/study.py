@@ -13,7 +13,7 @@ Whether a scheme has learned a task at all is in the same figure, left of the do
 A learned table has rows for the longest test, and those beyond training keep their initial values. Randomized ids are drawn from 256.
 Deviations: a model of 0.1M parameters where the paper has 107M, other tests of 3 times the trained length (2 for addition) where it has 2, and
 of its tasks those that this library writes; addition is written the other way round and with a token before each digit that names its column
-(arXiv 2402.09371): without one, in trials, no scheme of four learned to add four digits, and none at all took 8,000 steps of 64 for three.
+(arXiv 2402.09371): without one, in trials, no scheme of four learned to add four digits.
 Not run whole yet: 192 runs, of half a minute to a minute on one of two cores. Sizes gpu and paper train to twice as many, and have not been run.
 """
 from dataclasses import replace
