@@ -8,7 +8,8 @@ NoPE; ALiBi; Hard-ALiBi (windows on half of the heads, no positions on the rest)
 RoPE in a window of 16 below one that sees everything and has no positions (`window_nope`, sharpened as well). S4D, whose time scales input
 cannot change, as it comes and with more of them over a wider range that learn at the full rate (`s4d_wide`). Mamba-2 as it comes, and with eight
 heads in place of two whose step sizes start at 1e-4 to 2e-4 in place of 1e-3 to 1e-1 (`mamba2_closed`): what a token of filler writes and erases goes
-with its step size. The two were changed together, so neither is shown to do it alone. Mamba-2 below attention. Two layers of one width, one rate, one budget; each learns first on rows of up to 35.
+with its step size. The two were changed together, so neither is shown to do it alone. Mamba-2 below attention. Two
+layers of one width, one rate, one budget; each learns first on rows of up to 35.
 
 The filler in training is a cycle of five tokens. `_random` reads the same weights with the same five tokens in random order, which a state
 cannot compress; `_decoy` with digits among them and spans "KEY2 d d d d" that are wrong, after a marker that no training row had.
