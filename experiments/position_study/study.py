@@ -15,7 +15,8 @@ Deviations: a model of 0.1M parameters where the paper has 107M, other tests of 
 of its tasks those that this library writes; addition is written the other way round and with a token before each digit that names its column
 (arXiv 2402.09371). Addition, sums and polynomials are learned on two digits, or three, first: without, in trials, most schemes did not learn
 them at all.
-Not run whole yet: 192 runs, of half a minute to a minute on one of two cores. Sizes gpu and paper train to twice as many, and have not been run.
+192 runs of a quarter of a minute to two on one of two cores, an hour and a quarter in all on both. Sizes gpu and paper train to twice as many, and
+have not been run.
 """
 from dataclasses import replace
 
@@ -122,13 +123,14 @@ CLAIMS = (
     Claim("scratchpad-is-not-enough", "With every step written down the scheme still decides: without positions, or with RoPE, the place is lost.",
           holds=(*(at(scheme, "trace", 14) <= 0.2 for scheme in ("nope", "rope", "sinusoidal")),
                  *(at("alibi", "trace", 12) > at(other, "trace", 12) for other in ("nope", "rope")))),
-    Claim("randomized-helps-rope", "Randomized ids take RoPE further, on every task that it has learned.", source="arXiv 2305.16843",
+    Claim("randomized-helps-rope", "Randomized ids take RoPE further, on strings, lists, sums and traces.", source="arXiv 2305.16843",
           published="mean accuracy over 15 tasks: 12.0 points more",
           holds=tuple(at("randomized", task, n) > at("rope", task, n)
                       for task, n in (("copy", 12), ("reverse", 12), ("sort", 14), ("addition", 7), ("trace", 12)))),
-    Claim("fire-adds", "FIRE goes further than no positions in addition.", source="arXiv 2402.09371",
+    Claim("fire-adds", "FIRE goes further than no positions in addition, where both have learned it.", source="arXiv 2402.09371",
           published="with index hints, to 100 digits: FIRE near-perfect, NoPE degrades past 60",
-          holds=tuple(at("fire", "addition", n) > at("nope", "addition", n) for n in (7, 8))),
+          holds=(*(at(scheme, "addition", 6) >= 0.95 for scheme in ("fire", "nope")),
+                 *(at("fire", "addition", n) > at("nope", "addition", n) for n in (7, 8)))),
     Claim("task-decides", "What is first in sorting is not first in writing traces: none at all sorts best, and something relative traces best.",
           holds=(*(at("nope", "sort", 20) > at(other, "sort", 20) for other in SCHEMES if other != "nope"),
                  *(at(other, "trace", 12) > at("nope", "trace", 12) for other in ("t5", "alibi", "fire")))),
