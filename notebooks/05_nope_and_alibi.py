@@ -185,8 +185,8 @@ plotting.panel(ax, lines, adding)
 print(report.table(lines, adding, 132))
 
 # %% [markdown]
-# `fire`, `alibi` and `t5` have learned to add, in every seed, and go some digits further. `nope` has not: the hint must be found, and then the token
-# next to it, and without positions "next to" is again a count. Curves that are low from the left on say that, and nothing about length.
+# `fire` has learned to add in every seed, `alibi` and `t5` nearly, and they go some digits further. `nope` has not. The hint must be found, and then
+# the token next to it, and without positions "next to" would again be a count: that may be why, and was not taken apart here.
 
 # %%
 print(report.table(lines, ranking, 132))
