@@ -1,5 +1,6 @@
 """The house rules that a machine can check: imports point one way, files stay small, every table's names are where promised."""
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -107,6 +108,29 @@ def test_every_member_of_a_table_is_named_in_the_readme(kind):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     absent = [name for name in config.table(kind) if f"`{name}`" not in readme]
     assert not absent, f"README.md does not mention {absent}"
+
+
+def types(tree):
+    """The types of all parts of a config as a dict."""
+    if isinstance(tree, dict):
+        return {tree.get("type")}.union(*map(types, tree.values()))
+    return set().union(*map(types, tree)) if isinstance(tree, (list, tuple)) else set()
+
+
+def test_methods_of_the_readme_are_measured_where_it_says():
+    used = {name: set().union(*(types(config.to_dict(run)) for run in load(name)[0].runs["cpu"].values()))
+            for name in experiments() if (ROOT / "results" / f"{name}.cpu.jsonl").exists()}
+    members = {name: getattr(member, "func", member) for kind in config.TABLES for name, member in config.table(kind).items()}
+    table = (ROOT / "README.md").read_text(encoding="utf-8").partition("| method |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert len(table) >= 30
+    for row in table:
+        _, method, names, _, _, _, places, _ = row.split("|")
+        made = {f"{members[name].__module__}.{members[name].__qualname__}" for name in re.findall(r"`(\w+)`", names)}
+        places = [place.strip() for place in places.split(",") if place.strip()]
+        for place in places:
+            found = [types for name, types in used.items() if (name + "/").startswith(place + "/")]
+            assert found and (not made or any(types & made for types in found)), f"{method.strip()} is not measured in {place}"
+        assert places or not any(types & made for types in used.values()), f"{method.strip()} is measured, and README.md does not say where"
 
 
 @pytest.mark.parametrize("name", experiments())
