@@ -5,14 +5,15 @@
     multi_query   all four keys are asked for
     variables     SET x4 v7 f f SET x9 x4 .. v7 | x4 x9 $           two chains of names; who holds this value, from the first to the last?
     thread        k9 k4 k0 k7 k4 k2 .. k9 | k2 $                    a list of pairs; two steps from here lead where?
-    thread_path   the same, with every step written down; thread_backward: the same, the pairs of a thread in the other order
+    thread_path   the same, with every step written down; thread_backward: so too, the pairs of a thread in the other order
 
 A passkey (grid.py) asks whether one thing is found. The first four are kinds of RULER (arXiv 2404.06654), the threads are Needle Threading (arXiv
 2411.05000), both in a small vocabulary. Trained on up to 100 tokens of filler (threads: 20 pairs), tested with up to 800 (80).
     window_nope   a layer of RoPE in a window of 8 tokens below one without positions whose logits sharpen with ln n: attention for length
     rope          two layers of plain RoPE, the control that should fail soon
-    mamba2        a state of constant size
-Two layers of one width, one rate, one budget; each learns first on short rows.
+    mamba2_closed a state of constant size, whose step sizes start small (grid.py)
+Two layers of one width, one rate, one budget; each learns first on short rows. Two steps without writing are more than two layers can look up, one
+to know what stood before and one to find it; written down, every step is a search of its own.
 
 Every token of the answer right; guessing is right once in sixteen, or less. Neither timed nor tuned yet.
 Deviation: the originals are English text and UUIDs, read by models of billions of parameters that were not trained on them.
@@ -34,28 +35,30 @@ FILLED = {
     "multi_key": Needles(), "multi_value": Needles(needles=4, values_each=2), "multi_query": Needles(queries=4),
     "variables": VariableTracking(chains=2, hops=1),
 }
-THREADS = {"thread": Thread(hops=2), "thread_path": Thread(hops=2, path=True), "thread_backward": Thread(hops=2, direction="backward")}
+THREADS = {"thread": Thread(hops=2), "thread_path": Thread(hops=2, path=True), "thread_backward": Thread(hops=2, path=True, direction="backward")}
 TASKS = FILLED | THREADS
 
 
-MODELS = ("window_nope", "rope", "mamba2")
+MODELS = ("window_nope", "rope", "mamba2_closed")
+FAR = ("window_nope", "mamba2_closed")                         # those that should go far
 
 
 def models(heads):
     return {"window_nope": dict(pattern=(replace(heads, window=8, position=Rope()), replace(heads, weights=LogN(64)))),
-            "rope": dict(mixer=heads, position=Rope()), "mamba2": dict(mixer=Mamba2Config())}
+            "rope": dict(mixer=heads, position=Rope()), "mamba2_closed": dict(mixer=Mamba2Config(head_dim=16, dt_min=1e-4, dt_max=2e-4))}
 
 
 def runs(base, heads, filled, threads, first):
-    """filled, threads: (first trained to, trained to, tested at). first: training on the short rows."""
+    """filled, threads: (first trained to, trained to, tested at, how many times the steps). first: training on the short rows."""
+    times = lambda train, n: replace(train, steps=n * train.steps)
     found = {}
     for name, task in TASKS.items():
-        short, longest, tested = threads if name in THREADS else filled
+        short, longest, tested, n = threads if name in THREADS else filled
         data = TaskSource(task, min_length=task.hops if name in THREADS else 4, max_length=longest)
         evals = (replace(base.evals[0], lengths=tested),)
         for model, change in models(heads).items():
-            run = replace(base, data=data, evals=evals, model=replace(base.model, vocab=data.vocab, **change))
-            found[f"{model}-{name}"] = replace(run, start=replace(run, data=replace(data, max_length=short), train=first))
+            run = replace(base, data=data, evals=evals, train=times(base.train, n), model=replace(base.model, vocab=data.vocab, **change))
+            found[f"{model}-{name}"] = replace(run, start=replace(run, data=replace(data, max_length=short), train=times(first, n)))
     return found
 
 
@@ -63,21 +66,21 @@ DATA = TaskSource(Needles(), min_length=4, max_length=100)
 CPU = Run(
     model=DecoderConfig(vocab=DATA.vocab, d_model=64, layers=2, position=Nope(), embed_std=0.5),
     data=DATA,
-    train=TrainConfig(steps=1500, batch=32, learning_rate=3e-3),
+    train=TrainConfig(steps=1000, batch=32, learning_rate=3e-3),
     evals=(ExactMatch(samples=200),),
 )
-FIRST = replace(CPU.train, steps=1500, batch=64)
+FIRST = replace(CPU.train, steps=1000, batch=64)
 GPU = replace(CPU, model=replace(CPU.model, d_model=256, layers=4), evals=(ExactMatch(samples=500),),
               train=TrainConfig(steps=6000, batch=64, learning_rate=1e-3, warmup=300, steps_per_call=100))
 POD = replace(GPU, model=replace(GPU.model, d_model=1024, layers=24), train=replace(GPU.train, steps=10_000, learning_rate=3e-4, warmup=1000))
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ExactMatch(samples=10),))
-FEW = ("window_nope-multi_key", "rope-variables", "mamba2-thread_path", "window_nope-thread_backward")
-CPU_LENGTHS = (20, 100, (20, 50, 100, 150, 200, 400, 800)), (6, 20, (5, 10, 20, 30, 40, 80))
-GPU_LENGTHS = (50, 1000, (500, 1000, 2000, 4000, 8000)), (10, 40, (20, 40, 60, 80, 120, 160))
-POD_LENGTHS = (50, 8000, (4000, 8000, 16_000, 32_000)), GPU_LENGTHS[1]
+FEW = ("window_nope-multi_key", "rope-variables", "mamba2_closed-thread_path", "window_nope-thread_backward")
+CPU_LENGTHS = (20, 100, (20, 50, 100, 150, 200, 400, 800), 1), (6, 20, (5, 10, 20, 30, 40, 80), 3)
+GPU_LENGTHS = (50, 1000, (500, 1000, 2000, 4000, 8000), 1), (10, 40, (20, 40, 60, 80, 120, 160), 3)
+POD_LENGTHS = (50, 8000, (4000, 8000, 16_000, 32_000), 1), GPU_LENGTHS[1]
 RUNS = {
-    "smoke": {name: run for name, run in runs(SMOKE, AttentionConfig(heads=4), (20, 100, (20, 100, 200)), (6, 20, (5, 20, 40)), SMOKE.train).items()
+    "smoke": {name: run for name, run in runs(SMOKE, AttentionConfig(heads=4), (20, 100, (20, 100, 200), 1), (6, 20, (5, 20, 40), 1), SMOKE.train).items()
               if name in FEW},
     "cpu": runs(CPU, AttentionConfig(heads=4), *CPU_LENGTHS, FIRST),
     "gpu": runs(GPU, AttentionConfig(heads=8), *GPU_LENGTHS, replace(GPU.train, steps=2000, batch=128)),
@@ -98,16 +101,16 @@ CLAIMS = (
           holds=tuple(at("window_nope", task, 800) >= 0.9 for task in ("multi_key", "multi_query"))),
     Claim("rope-fails", "Plain RoPE does not, at twice.", holds=(at("rope", "multi_key", 100) >= 0.95, at("rope", "multi_key", 200) <= 0.5)),
     Claim("more-to-find-is-harder", "Several values, or queries, are harder than one, at four times the trained length and more.", source=RULER,
-          holds=tuple(at(model, task, n) < at(model, "multi_key", n) for model in ("window_nope", "mamba2") for task in ("multi_value", "multi_query")
+          holds=tuple(at(model, task, n) < at(model, "multi_key", n) for model in FAR for task in ("multi_value", "multi_query")
                       for n in (400, 800))),
     Claim("states-lose-some", "A state of constant size loses some of the facts as the filler grows; attention does not.",
-          holds=tuple(at("mamba2", task, 800) <= at("window_nope", task, 800) - 0.1 for task in ("multi_key", "multi_query"))),
+          holds=tuple(at("mamba2_closed", task, 800) <= at("window_nope", task, 800) - 0.1 for task in ("multi_key", "multi_query"))),
     Claim("names-are-followed", "Names that hold names are followed, at twice the trained length.", source=RULER,
           holds=(at("window_nope", "variables", 200) >= 0.9,)),
     Claim("writing-the-path-helps", "A thread is followed further when each step is written down, by attention and by a state.", source=THREADING,
-          holds=tuple(at(model, "thread_path", n) > at(model, "thread", n) for model in ("window_nope", "mamba2") for n in (20, 40))),
+          holds=tuple(at(model, "thread_path", n) >= at(model, "thread", n) + 0.2 for model in FAR for n in (20, 40))),
     Claim("backward-is-harder", "Threads that run backward in the text are harder than those that run forward.", source=THREADING,
-          holds=tuple(at(model, "thread_backward", n) < at(model, "thread", n) for model in ("window_nope", "mamba2") for n in (20, 40))),
+          holds=tuple(at(model, "thread_backward", n) <= at(model, "thread_path", n) - 0.05 for model in FAR for n in (20, 40))),
 )
 FILLER = dict(x_label="tokens of filler", log_x=True, trained_to="data.max_length", y_label="answers without an error")
 FIGURES = (
