@@ -225,7 +225,7 @@ def label_ends(axes, ends: dict[str, tuple[float, float]], style) -> None:
     for run, middle in zip(order, place):
         axes.annotate(texts[run], xy=(right, ends[run][1]), xytext=(1.035, middle), textcoords="axes fraction", va="center", fontsize=10,
                       color=style[run]["color"], annotation_clip=False,
-                      arrowprops={"arrowstyle": "-", "color": style[run]["color"], "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5})
+                      arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": style[run]["color"], "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5})
 
 
 def _arrays(points, where):

@@ -9,7 +9,7 @@ looked up ahead; written from the right (`reversed`) the carry is the digit befo
 copies far: windows of 2 to 5 tokens on half of the heads, no positions on the rest (`nope`: no positions at all). A hinted row takes the place of
 one of the task: arms with hints see half as many. Each arm for a budget (1x) and for four of them (4x).
 
-Not run whole yet: 42 runs, of half a minute to three on one of two cores. Sizes gpu and paper train on up to 20 digits.
+42 runs, of a third of a minute to two and a half on one of two cores, 25 minutes in all on both. Sizes gpu and paper train on up to 20 digits.
 Deviation: the paper's sizes and formats were not available to us, nor which hints it uses for this task.
 """
 from dataclasses import replace
@@ -75,7 +75,7 @@ CLAIMS = (
     Claim("hints-add-one", "At equal compute the hint about the carry helps beyond the trained length.", source=SOURCE,
           holds=tuple(at(f"increment-nines-{budget}", n) > at(f"increment-{budget}", n) for budget in BUDGETS for n in (12, 15))),
     Claim("which-hint-matters", "More than the hint that says nothing about it.", source=SOURCE,
-          holds=tuple(at(f"increment-nines-{budget}", n) > at(f"increment-next-{budget}", n) for budget in BUDGETS for n in (12, 15))),
+          holds=tuple(at(f"increment-nines-{budget}", n) >= at(f"increment-next-{budget}", n) + 0.05 for budget in BUDGETS for n in (12, 15))),
     Claim("reversing-does-more", "Writing the number the other way round does more than a hint.",
           holds=tuple(at("reversed-4x", n) > at("increment-nines-4x", n) for n in (15, 20))),
     Claim("no-positions-no-number", "Without positions the number is lost beyond the trained length, hint or not.",
