@@ -5,6 +5,7 @@ README and docs show tables, figures and verdicts. Each must have committed resu
     table     one whose rows begin with a run's name in backticks: the very table that some results file gives
     figure    an image under results/: the results file that it is drawn from is there, and has lines
     verdict   "- **partly**: statement": the verdict that the statement's claim has by the committed lines
+    tally     "| [section](#section) | experiment | 3 | 2 | 1 |": how many claims were reproduced, partly, and not, and every experiment has one
     page      results/<experiment>.<size>.md: the page that `lcref plot` writes from the lines
 
 Numbers in running text and tables of other kinds (speed) are not looked at.
@@ -27,7 +28,7 @@ def findings(root: Path) -> list[str]:
 
     if not (pages := texts(root)):
         raise ValueError(f"{root} has no README.md and no docs: pages are part of a checkout")
-    found, verdicts, tables = [], {}, of_the_extension(root / "results/extend")
+    found, verdicts, tallies, tables = [], {}, {}, of_the_extension(root / "results/extend")
     for name in experiments():
         (experiment,) = load(name)
         for size in experiment.runs:
@@ -38,7 +39,11 @@ def findings(root: Path) -> list[str]:
             tables |= of_figures(lines, experiment.figures)
             if not page.is_file() or page.read_text(encoding="utf-8") != showing.page(experiment, lines, path):
                 found.append(f"{page.relative_to(root)} is not what its lines say: lcref plot {name} --size {size} --out results")
-        verdicts |= of_claims(experiment, root)
+        judged = of_claims(experiment, root)
+        verdicts |= judged
+        if (root / "results" / f"{name}.cpu.jsonl").is_file():
+            tallies[name] = tuple(list(judged.values()).count(verdict) for verdict in ("reproduced", "partly", "not"))
+    found += [f"docs/results.md: {said}" for said in wrong_tallies(pages.get("docs/results.md", ""), tallies)]
     for page, text in pages.items():
         found += [f"{page}: no results file gives the table {table.splitlines()[0]}" for table in run_tables(text) if table not in tables]
         found += [f"{page}: {said}" for said in wrong_verdicts(text, verdicts)]
@@ -97,6 +102,13 @@ def wrong_verdicts(text: str, verdicts: dict[str, str]) -> list[str]:
         elif said != verdicts[known]:
             found.append(f"the verdict is {verdicts[known]}, not {said}: {known}")
     return found
+
+
+def wrong_tallies(text: str, tallies: dict[str, tuple[int, int, int]]) -> list[str]:
+    rows = re.findall(r"^\| \[[^]]+\]\(#[\w-]+\) \| `([\w/]+)` \| (\d+) \| (\d+) \| (\d+) \|$", text, re.M)
+    said = {name: tuple(map(int, counts)) for name, *counts in rows}
+    return [f"the claims of {name} are {' / '.join(map(str, tallies[name]))} (reproduced, partly, not) in no row, or in another"
+            for name in tallies if said.get(name) != tallies[name]]
 
 
 def drawn_from(picture: Path) -> bool:

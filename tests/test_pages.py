@@ -42,6 +42,7 @@ def test_tables_figures_and_verdicts_have_lines_behind_them():
     ("docs/results.md", "| `none` | 0.00 | -2.04", "| `none` | 0.00 | -2.05", "no results file gives the table | tokens in the row"),
     ("docs/results.md", "- **partly**: HiPPO", "- **reproduced**: HiPPO", "the verdict is partly, not reproduced: HiPPO's A"),
     ("docs/results.md", "- **partly**: HiPPO", "- **partly**: Our HiPPO", "no experiment claims: Our HiPPO"),
+    ("docs/results.md", "| `quickstart/copy` | 1 | 0 | 0 |", "| `quickstart/copy` | 2 | 0 | 0 |", "the claims of quickstart/copy are 1 / 0 / 0 (reproduced"),
     ("README.md", "results/quickstart/copy.cpu.png", "results/quickstart/text.gpu.png", "README.md: no results lines behind the figure results/quickstart/text.gpu.png"),
     ("results/quickstart/copy.cpu.md", "0.71", "0.72", "results/quickstart/copy.cpu.md is not what its lines say: lcref plot quickstart/copy"),
 ])
