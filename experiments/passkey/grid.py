@@ -16,7 +16,7 @@ learns first on rows of up to 35.
 The filler in training is a cycle of five tokens. `_random` reads the same weights with the same five tokens in random order, which a state
 cannot compress; `_decoy` with digits among them and spans "KEY2 d d d d" that are wrong, after a marker that no training row had.
 A share of 100 problems at each length, 20 at each depth; guessing is right once in ten thousand.
-One to five minutes for a trained run on one of two cores, an hour and a quarter in all on both. Size gpu trains on rows of 1,024, size paper on
+One to five minutes for a trained run on one of two cores, an hour and a half in all on both. Size gpu trains on rows of 1,024, size paper on
 rows of 8,192; neither has been run. Deviation: the original is a sentence in English text, read by models of billions of parameters.
 """
 from dataclasses import replace

@@ -7,11 +7,10 @@
 
 Traces of the kind that traces.py takes apart, the cells apart from one another as there, of more machines, all modules whole, beside the answer
 alone (`-direct`). Trained on up to 10 digits (sorting: 4), tested with up to 40 (8). The model is that of traces.py: windows of 1 to 4 tokens on half
-of the heads, no positions on the rest. Where cells are written again, such a head cannot tell an old content from a new one by what it sees alone;
-`bubble_sort-recent` has ALiBi instead, of which some heads look far and all prefer what is near.
+of the heads, no positions on the rest. Where cells are written again, such a head might not tell an old content from a new one; `bubble_sort-recent`
+has ALiBi instead, of which some heads look far and all prefer what is near.
 
-Not run whole yet; in a trial 2,000 steps were enough to learn comparing and sorting. Size gpu trains on up to 20 digits (sorting: 8), size paper on
-up to 50.
+Half a minute to five on one of two cores, 36 minutes in all on both. Size gpu trains on up to 20 digits (sorting: 8), size paper on up to 50.
 Deviation: machines on small tapes, where TAIL (arXiv 2507.13332) tunes a model of 7B on text; what is sorted are digits, and they may repeat.
 """
 from dataclasses import replace
@@ -82,12 +81,12 @@ PAPER = {
 whole, outcome = (lambda run, n: of(run, "exact_match", n)), (lambda run, n: of(run, "outcome_match", n))
 CLAIMS = (
     Claim("learned", "Within the trained lengths whole traces are right.",
-          holds=(*(whole(machine, 10) >= 0.95 for machine in ONE_PASS), whole("bubble_sort-recent", 4) >= 0.95)),
+          holds=(*(whole(machine, 10) >= 0.95 for machine in ONE_PASS), *(whole(f"bubble_sort{way}", 4) >= 0.95 for way in ("", "-recent")))),
     *(Claim(f"{machine}-twice", f"{machine}: what comes out is right at twice the trained length.", source=SOURCE, published=published,
             holds=(outcome(machine, 20) >= 0.9,))
       for machine, published in (("compare", "to twice the trained length: 94.2"), ("division", ""), ("reverse", ""))),
     Claim("sorting-twice", "bubble_sort: what comes out is right for twice as many digits as it was trained on.", source=SOURCE,
-          holds=(outcome("bubble_sort-recent", 8) >= 0.9,)),
+          holds=(outcome("bubble_sort", 8) >= 0.9, outcome("bubble_sort-recent", 8) >= 0.9)),
     Claim("the-latest-counts", "Where cells are written again, a lookup that prefers what is near goes further.",
           holds=tuple(outcome("bubble_sort-recent", n) > outcome("bubble_sort", n) for n in (6, 8))),
     Claim("direct-fails", "Asked for the answer alone at twice the trained length, the same model gets next to none right; in comparing it guesses.",
