@@ -105,10 +105,11 @@ def wrong_verdicts(text: str, verdicts: dict[str, str]) -> list[str]:
 
 
 def wrong_tallies(text: str, tallies: dict[str, tuple[int, int, int]]) -> list[str]:
+    """Experiments whose claims came out another way than a row says, that have no row, or that have one and no results."""
     rows = re.findall(r"^\| \[[^]]+\]\(#[\w-]+\) \| `([\w/]+)` \| (\d+) \| (\d+) \| (\d+) \|$", text, re.M)
     said = {name: tuple(map(int, counts)) for name, *counts in rows}
-    return [f"the claims of {name} are {' / '.join(map(str, tallies[name]))} (reproduced, partly, not) in no row, or in another"
-            for name in tallies if said.get(name) != tallies[name]]
+    return [f"the claims of {name} are {' / '.join(map(str, tallies.get(name, ['not run'])))} (reproduced, partly, not), and its row says otherwise"
+            for name in tallies | said if said.get(name) != tallies.get(name)]
 
 
 def drawn_from(picture: Path) -> bool:

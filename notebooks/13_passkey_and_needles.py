@@ -163,12 +163,12 @@ for ax, run in zip(axes.flat, shown):
 
 # %% [markdown]
 # NoPE has the upright edge. ALiBi and Mamba-2 have the slanted one: they lose what is far. RoPE with its usual base of 10,000 turns a third of its
-# planes in rows this short, and leans on those that hardly move; `rope_fast` has a base at which two thirds of them turn, as they do in a language
-# model, and sees no further back than training did. `yarn_fast` is the same weights, their frequencies scaled by eight. `mamba2_closed` has eight
-# heads in place of two, and step sizes that start at about 1e-4, not 1e-3 to 1e-1. A token's step size says both how much of it is written into the
-# state and how much of the state it erases, so small steps for filler spare the key. It does better at 1,024, and forgets in turn. (The small steps
-# do it, not the heads: each by itself is in the results.) Where attention is local below and free of positions above (`window_nope`), next to nothing
-# is lost.
+# planes in rows this short; `rope_fast` has a base at which two thirds of them turn, as they do in a language model, and sees no further back than
+# training did. `yarn_fast` is the same weights, their frequencies scaled by eight. `mamba2_closed` has eight heads in place of two, and step sizes
+# that start at about 1e-4, not 1e-3 to 1e-1. A token's step size says both how much of it is written into the state and how much of the state it
+# erases, so small steps for filler spare the key. It does better at 1,024, and forgets in turn. (Small steps alone do so in two seeds of three, eight
+# heads alone in none: `mamba2_slow` and `mamba2_heads` in the results.) Where attention is local below and free of positions above (`window_nope`),
+# next to nothing is lost.
 #
 # Now a real model. SmolLM2-135M was made for rows of 8,192 tokens; here it reads 12,288 and 16,384 by methods that need no training (committed results:
 # `lcref weights get smollm2-135m`, then `lcref extend smollm2-135m`). Every square is a single prompt: a 0 or a 1 alone says little.

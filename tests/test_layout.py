@@ -128,9 +128,9 @@ def test_methods_of_the_readme_are_measured_where_it_says():
         made = {f"{members[name].__module__}.{members[name].__qualname__}" for name in re.findall(r"`(\w+)`", names)}
         places = [place.strip() for place in places.split(",") if place.strip()]
         for place in places:
-            found = [types for name, types in used.items() if (name + "/").startswith(place + "/")]
-            assert found and (not made or any(types & made for types in found)), f"{method.strip()} is not measured in {place}"
-        assert places or not any(types & made for types in used.values()), f"{method.strip()} is measured, and README.md does not say where"
+            found = [parts for name, parts in used.items() if (name + "/").startswith(place + "/")]
+            assert found and (not made or any(parts & made for parts in found)), f"{method.strip()} is not measured in {place}"
+        assert places or not any(parts & made for parts in used.values()), f"{method.strip()} is measured, and README.md does not say where"
 
 
 @pytest.mark.parametrize("name", experiments())

@@ -73,7 +73,7 @@ def runs(base, heads, first, further):
     scaled = {"linear": Linear(S, T), "yarn": Yarn(S, T), "dynamic_ntk": DynamicNtk(1.0, T)}
     for base_of in ROPES:
         read = {name: replace(found[base_of].model, position=replace(found[base_of].model.position, scaling=scaled[name])) for name in READ}
-        found |= {name + base_of[4:]: replace(found[base_of], read=model) for name, model in read.items()}
+        found |= {name + base_of.removeprefix("rope"): replace(found[base_of], read=model) for name, model in read.items()}
     other = {filler: tuple(replace(ev, task=replace(base.data.task, filler=filler)) for ev in base.evals) for filler in FILLERS}
     return found | {f"{name}_{filler}": replace(found[name], evals=evals) for filler, evals in other.items() for name in FILLED}
 
@@ -129,12 +129,13 @@ CLAIMS = (
           holds=tuple(at(run, n) >= 0.95 for run in TRAINED for n in (32, 117))),
     Claim("rope-fails", "Plain RoPE finds next to nothing at twice its training length.", source="arXiv 2306.15595, section 1",
           holds=tuple(part for run in ROPES for part in (at(run, 117) >= 0.95, at(run, 256) <= 0.2))),
-    Claim("faster-rope-fails-sooner", "The more of its planes turn within the trained length, the sooner it fails.",
+    Claim("faster-rope-fails-sooner", "With two thirds of its planes turning within the trained length it fails sooner than with one third.",
           holds=(at("rope_fast", 117) >= 0.95, at("rope_fast", 256) <= at("rope", 256) - 0.2)),
     Claim("faster-rope-sees-no-further", "In rows of 256 it finds what stands no further back than keys in training did, and nothing else.",
           holds=(*(cell("rope_fast", 256, depth) <= 0.2 for depth in (0.0, 0.25, 0.5)), cell("rope_fast", 256, 0.75) >= 0.8)),
     Claim("scaled-rope-reads-on", "With its frequencies scaled the same weights find more, without training.", source="arXiv 2309.00071",
-          holds=tuple(at(name + base[4:], n) >= at(base, n) + 0.1 for base in ROPES for name in ("yarn", "dynamic_ntk") for n in (256, 512))),
+          holds=tuple(at(name + base.removeprefix("rope"), n) >= at(base, n) + 0.1
+                      for base in ROPES for name in ("yarn", "dynamic_ntk") for n in (256, 512))),
     Claim("attention-finds-at-eight-times", "Attention whose places are local and whose search is position-free finds it at 1,024.",
           holds=(at("hard_alibi_log_n", 1024) >= 0.95, at("window_nope", 1024) >= 0.95)),
     Claim("states-find-at-eight-times", "So do states of constant size, in filler that they can foretell.", source="arXiv 2410.07145",

@@ -12,7 +12,7 @@ A passkey (grid.py) asks whether one thing is found. The first four are kinds of
     window_nope   a layer of RoPE in a window of 8 tokens below one without positions whose logits sharpen with ln n: attention for length
     rope          two layers of plain RoPE, the control that should fail soon
     mamba2_closed a state of constant size, whose step sizes start small (grid.py)
-Two layers of one width, one rate, one budget; each learns first on short rows. Two steps without writing are more than two layers can look up, one
+Two layers of one width, one rate, one budget; each learns first on short rows. Two steps without writing may be more than two layers can look up, one
 to know what stood before and one to find it; written down, every step is a search of its own.
 
 Every token of the answer right; guessing is right once in sixteen, or less. Not run whole yet: one to five minutes a run on one of two cores.
