@@ -4,6 +4,8 @@
 
 One chain with `hops` links has the value that is asked for; the other chains are as long, of other names and values. Statements of a chain come in
 order, chains are mixed. It is RULER's "vt" (arXiv 2404.06654, section 3) in a small vocabulary: a search that goes on from what it has found.
+
+`begins="held"` turns the statements round, as "put v7 in x4" would: SET v7 x4, SET x4 x9. Then what is looked for stands before what is found.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class VariableTracking(Task):
     """`length` filler tokens with `chains` chains of hops + 1 statements among them; the answer is the asked chain's hops + 1 names, in order.
     T = length + 3 chains (hops + 1) + hops + 4.
 
-    No longest problem. ValueError for more chains than `values`, more statements than `names`. Cost O(B (length + names)).
+    begins: what a statement begins with, its "name" or what it "held".
+
+    No longest problem. ValueError for more chains than `values`, more statements than `names`, another `begins`. Cost O(B (length + names)).
 
     >>> print(show(VariableTracking(chains=1, hops=1, names=4, values=3), np.random.default_rng(0), length=4, samples=1))
     length 4
@@ -37,10 +41,13 @@ class VariableTracking(Task):
     names: int = 32
     values: int = 16
     symbols: int = 16
+    begins: str = "name"
 
     def __post_init__(self):
         at_least(1, chains=self.chains, symbols=self.symbols)
         at_least(0, hops=self.hops)
+        if self.begins not in ("name", "held"):
+            raise ValueError(f"begins {self.begins!r} is not one of name, held")
         if self.chains > self.values:
             raise ValueError(f"chains {self.chains} are more than the {self.values} different values")
         if self.chains * (self.hops + 1) > self.names:
@@ -63,15 +70,18 @@ class VariableTracking(Task):
         holds = np.concatenate([value[:, :, None], name[:, :, :-1]], axis=2)                # what each name is set to
         of, nth = turns(rng, batch, self.chains, links)
         rows = np.arange(batch)[:, None]
-        spans = np.stack([np.full(of.shape, SET), name[rows, of, nth], holds[rows, of, nth]], axis=2)
+        pair = [name[rows, of, nth], holds[rows, of, nth]]
+        spans = np.stack([np.full(of.shape, SET), *(pair if self.begins == "name" else pair[::-1])], axis=2)
         filler = rng.integers(first_value + self.values, first_value + self.values + self.symbols, (batch, length), np.int32)
         return lay_out([BOS, scatter(rng, spans, filler), value[:, :1], SEP], [name[:, 0], EOS], length)
 
     def answer(self, question: np.ndarray) -> np.ndarray:
         """Look for the statement that sets something to what was found last."""
         text, at, found = question[:, :-1], question[:, -1], []
+        named, held = (1, 2) if self.begins == "name" else (2, 1)
+        words = np.lib.stride_tricks.sliding_window_view(text, 3, axis=1)
         for _ in range(self.hops + 1):
-            place = ((text[:, :-2] == SET) & (text[:, 2:] == at[:, None])).argmax(axis=1)
-            at = text[np.arange(len(text)), place + 1]
+            place = ((words[:, :, 0] == SET) & (words[:, :, held] == at[:, None])).argmax(axis=1)
+            at = words[np.arange(len(text)), place, named]
             found.append(at)
         return np.stack([*found, np.full(len(text), EOS)], axis=1).astype(np.int32)

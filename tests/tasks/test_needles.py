@@ -42,12 +42,13 @@ def test_threads_run_in_their_direction(direction, signs):
     np.testing.assert_array_equal(last[:, [-1]], np.full((2000, 1), EOS))
 
 
-def test_variables_by_hand():
-    task = VariableTracking(chains=3, hops=2)
+@pytest.mark.parametrize("begins, turn", [("name", 1), ("held", -1)])
+def test_variables_by_hand(begins, turn):
+    task = VariableTracking(chains=3, hops=2, begins=begins)
     row = rows(draw(task, 20))
     text, value, answer = row[:, 1:48], row[:, 48], row[:, 50:53]
     for line, wanted, names in zip(text[:100], value, answer):
-        spans = [tuple(line[i + 1:i + 3]) for i in np.flatnonzero(line == SET)]
+        spans = [tuple(line[i + 1:i + 3][::turn]) for i in np.flatnonzero(line == SET)]
         assert len(spans) == 9 and len({name for name, _ in spans}) == 9
         places = [spans.index((name, held)) for name, held in zip(names, [wanted, *names[:-1]])]
         assert places == sorted(places), "a chain is told in order"
@@ -59,6 +60,7 @@ def test_variables_by_hand():
     (lambda: Needles(values_each=0), "values_each 0 is below 1"), (lambda: Thread(hops=0), "hops 0 is below 1"),
     (lambda: Thread(direction="up"), "direction 'up' is not one of forward, backward, random"),
     (lambda: Thread(keys=3), "keys 3 are too few for a thread of 3 hops"), (lambda: VariableTracking(chains=17), "chains 17 are more than the 16"),
+    (lambda: VariableTracking(begins="end"), "begins 'end' is not one of name, held"),
     (lambda: VariableTracking(hops=16), "2 chains of 17 statements need more than the 32 different names"),
 ])
 def test_impossible_needles_threads_and_variables(make, words):
