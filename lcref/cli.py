@@ -92,6 +92,8 @@ class Plot:
             from lcref import extension
 
             return showing.draw_extension(extension.current(lines), path)
+        if name.startswith("collapse/"):
+            return showing.draw_collapse(results.current(lines), path)
         if name not in experiments():
             raise ValueError(f"{path} was made by {name}, which is not here: plot it with lcref plot path/to/{name}.py --out OUT")
         showing.draw(load(name)[0], size, None, showing.terminal(), path)
@@ -305,6 +307,30 @@ class Extend:
 
 
 @dataclass(frozen=True)
+class Collapse:
+    """Read texts of several lengths with a published encoder at lower temperatures of its attention: how alike are its vectors?"""
+
+    model: Annotated[Positional[str], arg(metavar="MODEL")] = "minilm-l6"  # a name (`lcref weights list`), or a folder of safetensors (BERT's family)
+    temperatures: Annotated[str, arg(metavar="T,T,...")] = "1.2,1,0.95,0.9,0.8,0.7,0.5"  # what the scores are divided by; 1: as it is
+    lengths: Annotated[str, arg(metavar="N,N,...")] = "16,32,64,128,256,510"  # tokens in a piece of text
+    corpus: str = "topics"  # its texts: topics (English prose), stdlib (code), a folder of text files
+    seeds: Annotated[int, arg(metavar="N")] = 3  # choices of pieces
+    out: Path = Path("runs")  # where results and figures go
+
+    def __call__(self):
+        from lcref import collapse, compilation
+        from lcref.pretrained import models
+
+        temperatures, lengths = numbers(self.temperatures, float, "temperatures"), numbers(self.lengths, int, "lengths")
+        compilation.keep()
+        model = models.load_encoder(self.model)
+        path = self.out / "collapse" / f"{Path(os.path.abspath(model.name)).name}.jsonl"  # a path's last part: the file belongs into --out
+        lines = collapse.measure(model, path, temperatures=temperatures, lengths=lengths, seeds=self.seeds, corpus=self.corpus,
+                                 say=lambda line: print(line, flush=True))
+        showing.draw_collapse(lines, path)
+
+
+@dataclass(frozen=True)
 class Bench:
     """Run benchmarks and print their tables, or draw the recorded ones."""
 
@@ -342,7 +368,7 @@ class Doctor:
 
 
 COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "plot": Plot, "claims": Claims, "reproduce": Reproduce, "report": Report,
-            "eval": Eval, "generate": Generate, "weights": Weights, "extend": Extend, "bench": Bench}
+            "eval": Eval, "generate": Generate, "weights": Weights, "extend": Extend, "collapse": Collapse, "bench": Bench}
 
 
 def main(args: list[str] | None = None) -> int:

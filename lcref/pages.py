@@ -28,7 +28,8 @@ def findings(root: Path) -> list[str]:
 
     if not (pages := texts(root)):
         raise ValueError(f"{root} has no README.md and no docs: pages are part of a checkout")
-    found, verdicts, tallies, tables = [], {}, {}, of_the_extension(root / "results/extend")
+    found, verdicts, tallies = [], {}, {}
+    tables = of_the_extension(root / "results/extend") | of_the_collapse(root / "results/collapse")
     for name in experiments():
         (experiment,) = load(name)
         for size in experiment.runs:
@@ -80,6 +81,13 @@ def of_the_extension(folder: Path) -> set[str]:
             if some := [line for line in some if metric in line["metrics"]]:
                 found |= of_figures(some, [Figure(metric, x_label=label)])
     return found
+
+
+def of_the_collapse(folder: Path) -> set[str]:
+    """Tables of published encoders by length and temperature."""
+    from lcref import collapse, results
+
+    return {table for path in sorted(folder.glob("*.jsonl")) for table in of_figures(results.current(results.read(path)), collapse.FIGURES)}
 
 
 def of_claims(experiment, root: Path) -> dict[str, str]:

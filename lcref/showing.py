@@ -152,6 +152,19 @@ def draw_extension(lines: list[dict], path: Path) -> None:
     print(f"results  {path}  ({len(lines)} lines)", flush=True)
 
 
+def draw_collapse(lines: list[dict], path: Path) -> None:
+    """Tables and the figure of a published encoder's vectors by length and temperature."""
+    from lcref import collapse, plotting, report
+
+    console = terminal()
+    for figure in collapse.FIGURES:
+        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
+        console.print(report.table(lines, figure, console.width), highlight=False, markup=False)
+    console.print()
+    print(f"figure   {plotting.curves(lines, collapse.FIGURES, path.with_suffix('.png'))}")
+    print(f"results  {path}  ({len(lines)} lines)", flush=True)
+
+
 def terminal():
     from rich.console import Console
 

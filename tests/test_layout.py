@@ -31,6 +31,7 @@ RULES = {
     "results": (set(), set()),
     "provenance": (set(), {"jax"}),
     "extension": (HARNESS, {"jax", "flax", "numpy", "optax"}),
+    "collapse": (HARNESS, {"jax", "flax", "numpy"}),
     "compilation": ({"provenance"}, {"jax"}),
     "running": (HARNESS, {"jax", "flax", "numpy"}),
     "training": (HARNESS, {"flax"}),
@@ -45,8 +46,8 @@ RULES = {
     "progress": ({"report", "running"}, {"rich"}),
     "catalogue": (HARNESS, {"numpy"}),
     "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
-    "showing": (HARNESS | {"claims", "extension", "plotting", "report"}, {"rich"}),
-    "pages": (HARNESS | {"claims", "extension", "report", "showing"}, set()),
+    "showing": (HARNESS | {"claims", "collapse", "extension", "plotting", "report"}, {"rich"}),
+    "pages": (HARNESS | {"claims", "collapse", "extension", "report", "showing"}, set()),
     "webpage": ({"claims", "report", "showing"}, set()),
     "cli": ({"*"}, {"tyro", "rich", "jax"}),
 }

@@ -128,6 +128,14 @@ def pooled(graph, params, tokens, positions):
     return model.norm(model.hidden(tokens, positions)).mean(1), model.embed(tokens, positions).mean(1)
 
 
+def spread(one, other):
+    """Vectors of two pieces of each of n texts, [n,D] both -> (mean cosine between pieces of different texts, share of the first pieces whose
+    nearest among the second ones is their own text's)."""
+    one, other = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (one, other))
+    cosines, n = one @ other.T, len(one)
+    return float(cosines[~np.eye(n, dtype=bool)].mean()), float((cosines.argmax(1) == np.arange(n)).mean())
+
+
 @dataclass(frozen=True)
 class EmbeddingSpread(scoring.OfWindows):
     """Real text as vectors: each row is the mean of its last layer. From each of `windows` stretches two
@@ -168,9 +176,7 @@ class EmbeddingSpread(scoring.OfWindows):
         for length in self.lengths:
             ids = scheme.ids(jax.random.key(self.seed), jnp.arange(length)[None, :]) if scheme.draws_ids else None
             rows = np.array([[pooled(graph, params, row[None, first:first + length], ids) for row in text] for first in (0, longest)])[..., 0, :]
-            one, other = rows / np.linalg.norm(rows, axis=-1, keepdims=True)                           # [windows, last layer or embeddings, D]
-            cosines = np.einsum("ikd,jkd->kij", one, other)
-            apart = ~np.eye(self.windows, dtype=bool)
-            found["embedding_cosine"][str(length)], found["input_cosine"][str(length)] = map(float, cosines[:, apart].mean(1))
-            found["sibling_found"][str(length)] = float((cosines[0].argmax(1) == np.arange(self.windows)).mean())
+            (one, alone), (other, other_alone) = np.moveaxis(rows, 2, 1)                               # [windows, D] each: last layer, embeddings
+            found["embedding_cosine"][str(length)], found["sibling_found"][str(length)] = spread(one, other)
+            found["input_cosine"][str(length)], _ = spread(alone, other_alone)
         return found

@@ -1,11 +1,11 @@
-"""From a Source to a Decoder: which family a model belongs to, does the file hold exactly its tensors, then fill the parameters.
+"""From a Source to a Decoder or an Encoder: which family a model belongs to, does the file hold exactly its tensors, then fill the parameters.
 
 A family is a file with three things:
-    config(fields) -> (DecoderConfig, window)                     window None: there is none, a state carries all of the past
+    config(fields) -> (DecoderConfig or EncoderConfig, window)    window None: there is none, a state carries all of the past
     layout(cfg) -> {tensor: (shape, {parameter: function of the tensor})}
     canonical(name), BUFFERS, TIED      spellings of a tensor's name; what is stored and not needed; the two that tying makes one
 
-Names and shapes are compared for all tensors before the first is read, and the Decoder is built without any numbers in it
+Names and shapes are compared for all tensors before the first is read, and the model is built without any numbers in it
 (nnx.eval_shape), so that a config that promises a trillion parameters costs nothing. Parameters are float32.
 
 GPT-NeoX is not here: its blocks add attention and feed-forward to the same input (parallel residual), and the Decoder's do not.
@@ -19,28 +19,40 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from lcref.nn.decoder import Decoder, DecoderConfig
-from lcref.pretrained import gpt2, llama, mamba2
+from lcref.nn.decoder import Decoder
+from lcref.nn.encoder import Encoder
+from lcref.pretrained import bert, gpt2, llama, mamba2
 from lcref.pretrained.source import Fields, Source, short
 
 FAMILIES = {"llama": llama, "gpt2": gpt2, "mamba2": mamba2}            # by transformers' model_type
+ENCODERS = {"bert": bert}
 
 
 def decoder(source: Source) -> tuple[Decoder, int | None]:
     """(Decoder with the file's weights, its window). ValueError that names what is not supported, missing, unexpected or misshapen."""
-    cfg, window, layout, tensors = plan(source)
+    return filled(source, FAMILIES)
+
+
+def encoder(source: Source) -> tuple[Encoder, int]:
+    """(Encoder with the file's weights, its window). ValueError as of `decoder`."""
+    return filled(source, ENCODERS)
+
+
+def filled(source: Source, families: dict):
+    cfg, window, layout, tensors = plan(source, families)
     values = {path: cut for name in layout for path, cut in read(source, layout[name][1], tensors[name]).items()}
     return fill(cfg, values), window
 
 
-def plan(source: Source) -> tuple[DecoderConfig, int | None, dict, dict]:
+def plan(source: Source, families: dict = FAMILIES) -> tuple:
     """(config, window, layout, tensors) of a file that holds exactly what its config asks for; no tensor is read."""
     fields = Fields(source.config, source.path)
     kind = "mamba2" if mamba2.by_mamba_ssm(fields) else fields.text("model_type")
-    if kind not in FAMILIES:
-        raise ValueError(f"{source.path}: model type {short(kind)} is not supported; {', '.join(FAMILIES)} are")
+    if kind not in families:
+        why = "is an encoder" if kind in ENCODERS else "is a decoder" if kind in FAMILIES else "is not supported"
+        raise ValueError(f"{source.path}: model type {short(kind)} {why}; {', '.join(families)} {'is' if len(families) == 1 else 'are'} read here")
     fields.only("quantization_config", (), "the weights are stored in a form that only its own library reads")
-    family = FAMILIES[kind]
+    family = families[kind]
     try:
         cfg, window = family.config(fields)
     except ValueError as error:
@@ -61,8 +73,8 @@ def matched(source, family, cfg) -> dict:
             raise ValueError(f"{source.path}: tensors {short(found[name].name)} and {short(tensor.name)} are the same parameter")
         if not family.BUFFERS.fullmatch(name):
             found[name] = tensor
-    head, embedding = family.TIED
-    if cfg.tie_embeddings and head in found and embedding in found:
+    head, embedding = family.TIED or (None, None)
+    if head in found and embedding in found and cfg.tie_embeddings:
         a, b = found.pop(head), found[embedding]
         if a.shape != b.shape or a.shape != (cfg.vocab, cfg.d_model) or not np.array_equal(a.array(), b.array()):
             raise ValueError(f"{source.path}: the config ties {short(a.name)} to {short(b.name)}, and they differ")
@@ -99,9 +111,9 @@ class OneKey:
         return jax.random.key(0)
 
 
-def fill(cfg: DecoderConfig, values: dict) -> Decoder:
-    """A Decoder with `values`, "blocks.0.mixer.q.kernel" -> array, as its parameters: all of them, and no others."""
-    made = nnx.eval_shape(lambda: Decoder(cfg, rngs=OneKey()))
+def fill(cfg, values: dict):
+    """What `cfg` builds with `values`, "blocks.0.mixer.q.kernel" -> array, as its parameters: all of them, and no others."""
+    made = nnx.eval_shape(lambda: cfg.build(rngs=OneKey()))
     for path, value in values.items():
         parameter = functools.reduce(lambda part, key: part[int(key)] if key.isdigit() else getattr(part, key), path.split("."), made)
         if parameter.shape != value.shape:

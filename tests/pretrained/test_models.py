@@ -28,7 +28,7 @@ def tiny(tmp_path, monkeypatch):
         archive.writestr("pkg/__init__.py", "raise RuntimeError('this was run')")
         archive.writestr("../../escaped.txt", "outside")
         archive.writestr(MEMBER, raw)
-    model = models.Model("pkg==1.0", MEMBER, len(raw), hashlib.sha256(raw).hexdigest(), "none", "random numbers")
+    model = models.Model("pkg==1.0", (models.File(MEMBER, len(raw), hashlib.sha256(raw).hexdigest()),), "none", "random numbers")
     monkeypatch.setitem(models.MODELS, "tiny", model)
     monkeypatch.setattr(models, "download", lambda *args: pytest.fail("there is no network in tests"))
     return file, wheel
