@@ -31,7 +31,7 @@ from lcref.train import read_as
 BATCH = 4                                                      # rows read at a time
 TOKENS = dict(x_label="tokens in a piece", log_x=True)
 FIGURES = (
-    Figure("embedding_cosine", title="How alike pieces of different texts are, by temperature", y_label="mean cosine", lower_is_better=True, **TOKENS),
+    Figure("embedding_cosine", title="How alike pieces of different texts are", y_label="mean cosine", lower_is_better=True, **TOKENS),
     Figure("sibling_found", title="Pieces that find the other one of their text", y_label="share", **TOKENS),
     Figure("input_cosine", title="The control: means of embeddings alone", y_label="mean cosine", lower_is_better=True, **TOKENS),
 )
@@ -93,7 +93,7 @@ def measure(model, out, *, temperatures, lengths, seeds=3, corpus="topics", say=
     if model.tokenizer is None:
         raise ValueError(f"{model.name} has no tokenizer.json, which texts need")
     if lengths[0] < 1 or lengths[-1] > model.window - 2:
-        raise ValueError(f"lengths are from 1 to {model.window - 2}, {model.name}'s window of {model.window} less the two special tokens; got {lengths}")
+        raise ValueError(f"lengths are from 1 to {model.window - 2}, {model.name}'s window of {model.window} less two special tokens; got {lengths}")
     if seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {seeds}")
     cells = [Cell(tau, replace(model.encoder.cfg, weights=TempScale(tau)), model.sha256, corpus, lengths) for tau in temperatures]

@@ -74,13 +74,15 @@ def test_finished_cells_are_not_measured_again(model, corpus, tmp_path, monkeypa
     assert collapse.measure(model, out, corpus=corpus, say=said.append, **ASKED) == before and not said
     collapse.measure(model, out, corpus=corpus, say=said.append, **(ASKED | dict(temperatures=(0.5, 2.0))))
     assert len(said) == 2 and all("tau_2 " in line for line in said) and len(results.read(out)) == 6
-    (tmp_path / "texts/11.txt").write_text("another text " * 12)
-    collapse.measure(model, out, corpus=corpus, say=said.append, **ASKED)
-    assert len(said) > 2, "a text that was edited is read again"
+    cut = collapse.pieces
+    monkeypatch.setattr(collapse, "pieces", lambda *args, **kwargs: (cut(*args, **kwargs)[0][:, ::-1], (FIRST, LAST)))
+    edited = collapse.measure(model, out, corpus=corpus, say=said.append, **ASKED)
+    assert len(said) == 6 and len(results.read(out)) == 6, "another text under the same name takes the place of what was read before"
+    assert [line["data"] for line in edited] != [line["data"] for line in before]
 
 
 @pytest.mark.parametrize("change, words", [
-    (dict(lengths=(33,)), "lengths are from 1 to 32, tiny's window of 34 less the two special tokens"), (dict(lengths=(0, 4)), "lengths are from 1"),
+    (dict(lengths=(33,)), "lengths are from 1 to 32, tiny's window of 34 less two special tokens"), (dict(lengths=(0, 4)), "lengths are from 1"),
     (dict(lengths=()), "lengths is empty"), (dict(temperatures=()), "temperatures is empty"), (dict(temperatures=(0.0,)), "temperature above 0"),
     (dict(seeds=0), "seeds must be at least 1, got 0"),
 ])

@@ -48,6 +48,7 @@ RULES = {
     "doctor": (HARNESS | {"catalogue", "compilation"}, {"jax", "flax"}),
     "showing": (HARNESS | {"claims", "collapse", "extension", "plotting", "report"}, {"rich"}),
     "pages": (HARNESS | {"claims", "collapse", "extension", "report", "showing"}, set()),
+    "published": (HARNESS | {"collapse", "compilation", "extension", "showing"}, {"tyro"}),
     "webpage": ({"claims", "report", "showing"}, set()),
     "cli": ({"*"}, {"tyro", "rich", "jax"}),
 }

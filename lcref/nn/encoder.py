@@ -56,7 +56,7 @@ class Encoder(nnx.Module):
             raise ValueError(f"rows of {T} tokens are longer than the table of {self.cfg.length} positions")
         if not isinstance(tokens, jax.core.Tracer) and tokens.size and not 0 <= tokens.min() <= tokens.max() < self.cfg.vocab:
             raise ValueError(f"tokens must be from 0 to {self.cfg.vocab - 1}, got {tokens.min()} to {tokens.max()}")
-        h = self.norm(self.embedding[...][tokens] + self.position[...][:T] + self.segment[...])
+        h = self.norm(self.embedding[...][tokens] + self.position[...][None, :T] + self.segment[...][None, None])
         for block in self.blocks:
             h = block(h)
         return h

