@@ -156,12 +156,12 @@ def draw_collapse(lines: list[dict], path: Path) -> None:
     """Tables and the figure of a published encoder's vectors by length and temperature."""
     from lcref import collapse, plotting, report
 
-    console = terminal()
-    for figure in collapse.FIGURES:
+    console, figures = terminal(), report.with_lines(collapse.FIGURES, lines)
+    for figure in figures:
         console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
         console.print(report.table(lines, figure, console.width), highlight=False, markup=False)
     console.print()
-    print(f"figure   {plotting.curves(lines, collapse.FIGURES, path.with_suffix('.png'))}")
+    print(f"figure   {plotting.curves(lines, figures, path.with_suffix('.png'))}")
     print(f"results  {path}  ({len(lines)} lines)", flush=True)
 
 

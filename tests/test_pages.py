@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lcref import cli, config, extension, pages, report, results, showing
+from lcref import cli, collapse, config, extension, pages, report, results, showing
 from lcref.experiment import Figure, experiments, load
 
 ROOT = Path(__file__).parents[1]
@@ -107,6 +107,14 @@ def test_tables_of_the_published_model_are_the_committed_results():
             assert table in block("extend"), f"paste this:\n{table}"
 
 
+def test_tables_of_the_published_encoder_are_the_committed_results():
+    lines = results.read(ROOT / "results/collapse/minilm-l6.jsonl")
+    assert all(line["digest"] == config.digest_of(line["config"]) for line in lines), "the cells would be measured again"
+    assert {line["seed"] for line in lines} == {0, 1, 2}
+    for figure in collapse.FIGURES:
+        assert (table := report.markdown(lines, figure).split("\n\n")[0]) in block("minilm"), f"paste this:\n{table}"
+
+
 def test_gpu_times_are_the_committed_results():
     found = [line for line in map(json.loads, (ROOT / "results/bench/gpu.jsonl").read_text(encoding="utf-8").splitlines()) if "ms" in line]
     rows = re.findall(r"^\| T = (\d+), (\d+) wide(, window 512)?, (forward|forward and backward) \| (.*) \|$", PAGES["docs/speed.md"], re.M)
@@ -171,7 +179,7 @@ BESIDE = {"run": ["--size", "smoke", "--seeds", "1"], "reproduce": ["--size", "s
 def test_lcref_lines_run(line, runs, monkeypatch):
     """Each as it stands but for size, seeds and place; what needs published weights is only parsed."""
     words = shlex.split(line)[1:]
-    if words[0] in ("extend", "weights") and words[1:] != ["list"]:
+    if words[0] in ("extend", "collapse", "weights") and words[1:] != ["list"]:
         return cli.parse(words)
     monkeypatch.chdir(runs.parent)
     kept = [word.replace(".cpu/", ".smoke/") for i, word in enumerate(words) if not {"--size", "--seeds"} & {word, words[i - 1]}]
