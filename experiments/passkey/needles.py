@@ -123,7 +123,7 @@ CLAIMS = (
 FILLER = dict(x_label="tokens of filler", log_x=True, trained_to="data.max_length", y_label="answers without an error")
 FIGURES = (
     *(Figure("exact_match", title=title, runs=tuple(f"{model}-{name}" for model in MODELS), **FILLER) for name, title in {
-        "multi_key": "One of four facts", "multi_value": "A fact with two values", "multi_query": "All four facts", "variables": "Chains of names",
+        "multi_key": "One of four facts", "multi_value": "A fact with two values", "multi_query": "Two of four facts", "variables": "Chains of names",
         "variables_turned": "Chains of names, told the other way round",
     }.items()),
     Figure("exact_match", title="Threads of two steps through a list of pairs", x_label="pairs", trained_to="data.max_length",

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from lcref.ops.tiles import finish, over_queries, over_tiles, product
-from lcref.ops.weights import above
+from lcref.ops.weights import above, softplus
 
 
 def known(x):
@@ -43,7 +43,7 @@ def run(plan, tile_bias, weights, rows, keys, values, factor, learned, counts, w
 
     def query_tile(_, i):
         n = row_counts(plan, counts[i], rows[i])
-        F = lambda j, masked: jax.nn.softplus(finish(plan, tile_bias, masked, product(rows[i], keys[j], 2, 1), factor, learned, where, i, j))
+        F = lambda j, masked: softplus(finish(plan, tile_bias, masked, product(rows[i], keys[j], 2, 1), factor, learned, where, i, j))
         total = jnp.zeros((BG, M))
         if weights.centred:
             total = over_tiles(plan, i, lambda total, j, masked: total + F(j, masked).sum(-1), total)
@@ -77,7 +77,7 @@ def backward(plan, tile_bias, weights, saved, cotangents):
 
         def tile(s, j):
             """u and dx of a tile's scores"""
-            x = above(jax.nn.softplus(s), mean[i][..., None])
+            x = above(softplus(s), mean[i][..., None])
             y, du = x / known(m[i])[..., None], (product(d_out[i], values[j], 2, 2) - delta[i][..., None]) * share[i][..., None]
             return y**p, jnp.where(x > 0, p * y ** (p - 1) * du / known(m[i])[..., None], 0.0)
 

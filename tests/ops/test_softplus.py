@@ -8,7 +8,7 @@ from lcref.ops import masks
 from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, attention_weights
 from lcref.ops.bias import alibi
 from lcref.ops.masks import causal, segments, sinks, window
-from lcref.ops.weights import Cosine, Lssa, Lssar, softmax, unit
+from lcref.ops.weights import Cosine, Lssa, Lssar, softmax, softplus, unit
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
@@ -63,6 +63,15 @@ def test_the_mean_form_is_the_published_one(power):
     A, W = published(q[0, :, 0], k[0, :, 0], power)
     for weights, want in ((Lssa(), A), (Lssar(power), W)):
         assert_close(quick(lambda q, k: attention_weights(q, k, mask=causal(), weights=weights))(q, k)[0, 0], want.astype(np.float32))
+
+
+def test_softplus_is_right_relative_to_its_size_and_so_is_its_slope():
+    x = np.concatenate([np.linspace(-80, 80, 4001), np.linspace(-1e-3, 1e-3, 101), [1e4]]).astype(np.float32)
+    wide, slope = x.astype(np.float64), jax.vmap(jax.grad(softplus))
+    assert_close(softplus(x) / np.logaddexp(wide, 0), np.ones(len(x)))
+    assert_close(slope(x) * (1 + np.exp(-wide)), np.ones(len(x)))
+    nothing = np.float32([-1e4, -np.inf])
+    assert (softplus(nothing) == 0).all() and (slope(nothing) == 0).all()
 
 
 def test_cosine_is_the_softmax_of_the_same_scores():
