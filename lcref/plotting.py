@@ -22,6 +22,8 @@ COLOURS = {
     "rope_window": (ORANGE, "v"),
     "t5": (SKY, "P"),
     "kerple": (PINK, "X"),
+    "window_rope": (RED, "v"),
+    "mamba2_closed": (SKY, "*"),
     "fire": (ORANGE, "h"),
     "xpos": (PINK, "<"),
     "sinusoidal": (GREY, "p"),

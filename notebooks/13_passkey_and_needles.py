@@ -170,6 +170,27 @@ for ax, run in zip(axes.flat, shown):
 # heads alone in none: `mamba2_slow` and `mamba2_heads` in the results.) Where attention is local below and free of positions above (`window_nope`),
 # next to nothing is lost.
 #
+# ## Which needle, and where does it lead?
+#
+# One key in filler asks whether anything is found. Four facts ask whether the right one is, and a name that holds a name asks whether what was found can
+# be looked for in turn (committed results, three seeds: `lcref run passkey/needles`; trained on up to 50 tokens of filler). `window_nope` looks at
+# its two neighbours, then searches without positions; `window_rope` differs in that its search has RoPE; `mamba2_closed` carries a state.
+
+# %%
+needles = load("passkey/needles")[0]
+found = results.current(results.read(shipped("results") / "passkey/needles.cpu.jsonl"))
+figure, axes = plt.subplots(4, 1, figsize=(8, 17), layout="constrained")
+for ax, title in zip(axes, ("A fact with two values", "Chains of names", "Chains of names, told the other way round",
+                            "Threads of two steps through a list of pairs")):
+    plotting.panel(ax, found, next(each for each in needles.figures if each.title == title))
+
+# %% [markdown]
+# A search without positions finds one of four facts at any length (not drawn: it is always right); with RoPE it is right where it was trained and
+# fades. The first panel is what that costs: two values of one key have an order, and without positions both are found and the order is a guess. The
+# second panel tells chains of names name first (`SET x4 v7`), the third value first (`SET v7 x4`): attention learns only the second, whose text has what is asked by before what is asked for, and the
+# state learns the first more surely. In the last, two steps along a list of pairs: asked for the end alone nobody follows beyond a few pairs; with each
+# step written down (`thread_path`, and `thread_backward` in the other direction) attention does, through four times the pairs.
+#
 # Now a real model. SmolLM2-135M was made for rows of 8,192 tokens; here it reads 12,288 and 16,384 by methods that need no training (committed results:
 # `lcref weights get smollm2-135m`, then `lcref extend smollm2-135m`). Every square is a single prompt: a 0 or a 1 alone says little.
 
