@@ -22,8 +22,6 @@ COLOURS = {
     "rope_window": (ORANGE, "v"),
     "t5": (SKY, "P"),
     "kerple": (PINK, "X"),
-    "window_rope": (RED, "v"),
-    "mamba2_closed": (SKY, "*"),
     "fire": (ORANGE, "h"),
     "xpos": (PINK, "<"),
     "sinusoidal": (GREY, "p"),
@@ -51,6 +49,8 @@ COLOURS = {
     "no fetcher": (PINK, "s"),
     "no addresses": (ORANGE, "^"),
     "direct answer": (BLACK, "D"),
+    "window_rope": (BLUE, "v"),
+    "mamba2_closed": (SKY, "p"),
 }
 SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
 DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]

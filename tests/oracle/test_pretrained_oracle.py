@@ -15,7 +15,7 @@ pytest.importorskip("gguf")
 
 from lcref.pretrained import families, folder, models  # noqa: E402
 from lcref.pretrained.tokenizer import chatml  # noqa: E402
-from tests.pretrained.make_fixtures import LLAMA, LLAMA3, YARN, randomised  # noqa: E402
+from tests.pretrained.make_fixtures import BERT, LLAMA, LLAMA3, YARN, output, randomised  # noqa: E402
 
 T = 40
 BASE = dict(rope_theta=1000.0)
@@ -70,6 +70,26 @@ def test_llama_with_biases_its_own_head_and_shards(tmp_path):
 def test_gpt2(settings, tmp_path):
     config = transformers.GPT2Config(vocab_size=48, n_embd=16, n_layer=2, n_head=2, n_positions=T, **settings)
     agree(randomised(config, torch.float32, 2), tmp_path)
+
+
+@pytest.mark.parametrize("settings", [dict(), dict(layer_norm_eps=1e-3, num_attention_heads=4)], ids=str)
+def test_bert(settings, tmp_path):
+    model = randomised(transformers.BertConfig(**BERT | dict(max_position_embeddings=T) | settings), torch.float32, 4)
+    model.save_pretrained(tmp_path)
+    encoder, window = families.encoder(folder.read(tmp_path))
+    tokens = np.random.default_rng(0).integers(0, BERT["vocab_size"], (2, T), np.int32)
+    assert window == T
+    np.testing.assert_allclose(encoder(jnp.asarray(tokens)), output(model, tokens), rtol=0, atol=1e-4)
+
+
+def test_minilm():
+    if not models.is_kept("minilm-l6"):
+        pytest.skip("lcref weights get minilm-l6")
+    ours, theirs = models.load_encoder("minilm-l6"), transformers.AutoModel.from_pretrained(models.place("minilm-l6")).eval()
+    tokens = np.stack([ours.tokenizer.encode("The grass is green. " * 20)[:90], ours.tokenizer.encode("There and back again. " * 20)[:90]])
+    with torch.no_grad():
+        want = theirs(torch.tensor(tokens, dtype=torch.int64)).last_hidden_state.numpy()
+    np.testing.assert_allclose(ours.encoder(jnp.asarray(tokens)), want, rtol=0, atol=1e-4)
 
 
 @pytest.fixture(scope="module")

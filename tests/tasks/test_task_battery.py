@@ -154,6 +154,8 @@ def bumped(field, value):
         return "random" if value != "random" else "cycle"
     if field == "direction":
         return "backward" if value != "backward" else "forward"
+    if field == "begins":
+        return "held" if value != "held" else "name"
     if field == "queries":
         return 2 if value != 2 else 3
     if isinstance(value, bool):
