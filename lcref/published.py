@@ -54,7 +54,7 @@ class Extend:
         lengths, depths = numbers(self.lengths, int, "lengths"), numbers(self.depths, float, "depths")
         compilation.keep()
         model = models.load(self.model)
-        path = self.out / "extend" / f"{Path(os.path.abspath(model.name)).name}.jsonl"  # a path's last part: the file belongs into --out
+        path = lines_of(model, self.out / "extend")
         methods, texts = [name.strip() for name in self.method.split(",")], [text for text in self.texts.split(",") if text]
         lines = extension.measure(model, path, methods=methods, lengths=lengths, texts=texts, depths=depths, samples=self.samples,
                                   scored=self.scored, say=lambda line: print(line, flush=True))
@@ -79,10 +79,15 @@ class Collapse:
         temperatures, lengths = numbers(self.temperatures, float, "temperatures"), numbers(self.lengths, int, "lengths")
         compilation.keep()
         model = models.load_encoder(self.model)
-        path = self.out / "collapse" / f"{Path(os.path.abspath(model.name)).name}.jsonl"  # a path's last part: the file belongs into --out
+        path = lines_of(model, self.out / "collapse")
         lines = collapse.measure(model, path, temperatures=temperatures, lengths=lengths, seeds=self.seeds, corpus=self.corpus,
                                  say=lambda line: print(line, flush=True))
         showing.draw_collapse(lines, path)
+
+
+def lines_of(model, folder: Path) -> Path:
+    """The results file of a model, which may be named by a path: then by its last part, since the file belongs into --out."""
+    return folder / f"{Path(os.path.abspath(model.name)).name}.jsonl"
 
 
 def numbers(text: str, kind: type, what: str) -> tuple:

