@@ -14,8 +14,8 @@ A passkey (grid.py) asks whether one thing is found. The first four are kinds of
     window_rope   the same, the second layer with RoPE as well: the control that should fail soon
     mamba2_closed a state of constant size, whose step sizes start small (grid.py)
 Two layers of one width, one rate, one budget; each learns first on short rows. The window is no wider than an answer needs (what was asked two tokens
-ago): with 8 tokens instead, training found the search many times later, or not at all (tried on other seeds). Two steps without writing may be more than two layers can look
-up, one to know what stood before and one to find it; written down, every step is a search of its own.
+ago): with 8 tokens instead, training found the search many times later, or not at all (tried on other seeds). Two steps without writing may be more than
+two layers can look up, one to know what stood before and one to find it; written down, every step is a search of its own.
 
 Every token of the answer right; guessing is right once in sixteen, or less. Two at a time on 2 cores half a minute to four a run, an hour
 and a half in all.
