@@ -2,7 +2,7 @@
 
     python -m benchmarks.state_space [mamba2 | s4 | lengths | decode ...]      shapes: benchmarks/shapes.py; default: all four
 
-mamba2   one layer, forward and forward + backward of input and parameters. Chunks of 32 tokens here, of 64 in the others.
+mamba2   one layer, forward and forward + backward of input and parameters. Chunks of 64 tokens, as everywhere.
 s4       kernel and convolution of S4, forward and forward + backward, beside equation by equation of arXiv 2111.00396 (section 3 and appendix C):
          all N modes instead of one of each pair, all L nodes, a sum over modes for each of four products, the inverse transform of all. It is given
          C (I - Abar^L), which ours works out.
@@ -42,7 +42,7 @@ def passes(forward, params, x, backward):
 # ------------------------------------------------------------------------------------------------------------------- Mamba-2
 
 def ours(B, T, d_model, state, head_dim, backward):
-    layer = Mamba2Config(state=state, head_dim=head_dim, chunk=32).build(d_model, position=None, gain=1.0, rngs=nnx.Rngs(0))
+    layer = Mamba2Config(state=state, head_dim=head_dim).build(d_model, position=None, gain=1.0, rngs=nnx.Rngs(0))
     graph, params = nnx.split(layer)
     return passes(lambda params, x: nnx.merge(graph, params)(x), params, normal(B, T, d_model), backward)
 

@@ -87,10 +87,10 @@ def in_chunks(decays, value, a, B, C, h, fresh, chunk):
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     (batch, T, H, P), (G, N) = value.shape, B.shape[2:]
-    Q = min(chunk, T)
+    Q, R = min(chunk, T), H // G
     value, a, B, C = (chunks(z, Q) for z in (value, a, B, C))                            # [B,C,Q,...]
-    value, a = (z.reshape(*z.shape[:3], G, H // G, *z.shape[4:]) for z in (value, a))
-    a, value = a.transpose(0, 1, 3, 4, 2), value.transpose(0, 1, 3, 4, 2, 5)             # [B,C,G,R,Q], [B,C,G,R,Q,P]
+    value, a = (z.reshape(*z.shape[:3], G, R, *z.shape[4:]) for z in (value, a))
+    a, B, C = a.transpose(0, 1, 3, 4, 2), B.swapaxes(2, 3), C.swapaxes(2, 3)             # [B,C,G,R,Q], [B,C,G,Q,N]
     alike, first, last = jnp.tril(jnp.ones((Q, Q), bool))[None, None], None, None
     if fresh is not None:
         document = jnp.cumsum(chunks(fresh, Q), axis=-1)                                 # counted from the chunk's begin
@@ -99,24 +99,27 @@ def in_chunks(decays, value, a, B, C, h, fresh, chunk):
     L, from_begin, to_end = decays(a, alike[:, :, None, None], first, last)
 
     # 1. inside a chunk: attention
-    scores = scaled("bcgij,bcgrij->bcgrij", jnp.einsum("bcign,bcjgn->bcgij", C, B), L)
-    y = jnp.einsum("bcgrij,bcgrjp->bcgrip", scores, value)
-    # 2. what a chunk adds to the state, seen from its end
-    added = jnp.einsum("bcgrjp,bcjgn->bcgrpn", scaled("bcgrj,bcgrjp->bcgrjp", to_end, value), B)
+    scores = scaled("bcgij,bcgrij->bcgrij", C @ B.swapaxes(-1, -2), L)
+    y = jnp.einsum("bcgrij,bcjgrp->bcgrip", scores, value).transpose(0, 1, 4, 2, 3, 5)
+    # 2. what a chunk adds to the state, seen from its end. With the state as [N,RP], this and 4 are one product for all heads of a group
+    left = scaled("bcgrj,bcjgrp->bcjgrp", to_end, value).swapaxes(2, 3).reshape(batch, -1, G, Q, R * P)
+    added = (B.swapaxes(-1, -2) @ left).reshape(batch, -1, G, N, R, P)
 
     # 3. from chunk to chunk
     def step(h, now):
-        added, left = now
-        return scaled("bgr,bgrpn->bgrpn", left, h) + added, h
-    h, before = jax.lax.scan(step, h.reshape(batch, G, H // G, P, N), (added.swapaxes(0, 1), from_begin[..., -1].swapaxes(0, 1)))
+        added, whole = now
+        return scaled("bgr,bgnrp->bgnrp", whole, h) + added, h
+    h = h.reshape(batch, G, R, P, N).transpose(0, 1, 4, 2, 3)
+    h, before = jax.lax.scan(step, h, (added.swapaxes(0, 1), from_begin[..., -1].swapaxes(0, 1)))
     # 4. what the state before a chunk still says in it
-    y = y + scaled("bcgri,bcgrip->bcgrip", from_begin, jnp.einsum("bcign,cbgrpn->bcgrip", C, before))
-    return y.transpose(0, 1, 4, 2, 3, 5).reshape(batch, -1, H, P)[:, :T], h.reshape(batch, H, P, N)
+    said = (C @ before.swapaxes(0, 1).reshape(batch, -1, G, N, R * P)).reshape(batch, -1, G, Q, R, P).swapaxes(2, 3)
+    y = y + scaled("bcgri,bcigrp->bcigrp", from_begin, said)
+    return y.reshape(batch, -1, H, P)[:, :T], h.transpose(0, 1, 3, 4, 2).reshape(batch, H, P, N)
 
 
 def decays(a, alike, first, last):
-    """exp of sums of log decays, as in_chunks wants them."""
-    s = jnp.cumsum(a, axis=-1)
+    """exp of sums of log decays, as in_chunks wants them. The running sum is a product: XLA's own, in blocks, would be worked out for every pair."""
+    s = scaled("bcgrj,ij->bcgri", a, jnp.tril(jnp.ones((a.shape[-1],) * 2)))
     return masked_exp(s[..., :, None] - s[..., None, :], alike), masked_exp(s, first), masked_exp(s[..., -1:] - s, last)
 
 
