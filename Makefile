@@ -1,4 +1,4 @@
-# make demo       train, extrapolate, draw: the quickstart experiment with one seed, a few minutes on two cores
+# make demo       train, extrapolate, draw: the quickstart experiments with one seed, 8 to 15 minutes on two cores
 # make test       the test suite (ARGS="-k rope" goes to pytest)
 # make test-tpu-aot   the TPU kernels through the TPU's compiler, without a TPU, in an environment of its own, .venv-tpu (Linux)
 # make install    the environment alone, in .venv

@@ -25,7 +25,7 @@ import tyro
 from tyro.conf import Positional, UseAppendAction, arg
 
 from lcref import config, showing
-from lcref.published import Collapse, Extend, Weights
+from lcref.published import Collapse, Extend, Weights, said
 
 Settings = Annotated[UseAppendAction[tuple[tuple[str, ...], ...]], arg(name="set", metavar="KEY=VALUE ...")]
 
@@ -36,10 +36,10 @@ class Run:
 
     name: Annotated[Positional[str], arg(metavar="NAME")]  # an experiment, a folder of them, or a path: quickstart/copy, quickstart, my/file.py
     size: str = "cpu"  # smoke, cpu, gpu or paper
-    seeds: Annotated[int | None, arg(metavar="N")] = None  # how many (default: as many as the experiment declares)
+    seeds: Annotated[int | None, said(metavar="N")] = None  # how many (default: as many as the experiment declares)
     out: Path = Path("runs")  # where results, figures and checkpoints go
     settings: Settings = ()  # change every run: model.layers=4 data.task=reverse (`lcref show experiment NAME` lists the keys)
-    only: Annotated[str | None, arg(metavar="RUN,RUN")] = None  # some of the runs
+    only: Annotated[str | None, said(metavar="RUN,RUN")] = None  # some of the runs (default: all)
     jobs: Annotated[int, arg(metavar="N")] = 2  # how many runs at a time: two small models keep two cores busier than one does
     together: Literal["auto", "yes", "no"] = "auto"  # train the seeds of a run in one program; auto: not on a CPU, which they keep busy singly
     dry: bool = False  # only say what it would cost here: parameters, tokens, FLOPs, memory, time
@@ -104,9 +104,9 @@ class Plot:
 class Claims:
     """What papers claim, what was measured here, and the verdict that follows from it."""
 
-    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # an experiment, a folder of them, or EXPERIMENT:CLAIM (default: all)
+    name: Annotated[Positional[str | None], said(metavar="[NAME]")] = None  # an experiment, a folder of them, or EXPERIMENT:CLAIM (default: all)
     size: str = "cpu"  # smoke, cpu, gpu or paper
-    out: Path | None = None  # where the results are (default: those that come with lcref)
+    out: Annotated[Path | None, said(metavar="PATH")] = None  # where the results are (default: those that come with lcref)
     check: bool = False  # instead: has every table, figure and verdict in README and docs a results line behind it?
 
     def __call__(self):
@@ -129,9 +129,9 @@ class Claims:
 class Report:
     """One web page with everything that was measured: verdicts, figures, tables, config and commit of every run."""
 
-    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # an experiment or a folder of them (default: all)
+    name: Annotated[Positional[str | None], said(metavar="[NAME]")] = None  # an experiment or a folder of them (default: all)
     size: str = "cpu"  # smoke, cpu, gpu or paper
-    out: Path | None = None  # where the results are (default: those that come with lcref)
+    out: Annotated[Path | None, said(metavar="PATH")] = None  # where the results are (default: those that come with lcref)
     to: Path = Path("report.html")  # the page
 
     def __call__(self):
@@ -150,7 +150,7 @@ class Reproduce:
 
     claim: Annotated[Positional[str], arg(metavar="EXPERIMENT:CLAIM")]  # `lcref claims` lists them
     size: str = "cpu"  # smoke, cpu, gpu or paper
-    seeds: Annotated[int | None, arg(metavar="N")] = None  # how many (default: as many as the experiment declares)
+    seeds: Annotated[int | None, said(metavar="N")] = None  # how many (default: as many as the experiment declares)
     out: Path = Path("runs")  # where results, figures and checkpoints go
 
     def __call__(self):
@@ -168,7 +168,7 @@ class Reproduce:
 class List:
     """List experiments, benchmarks, tasks, position schemes, ..., or all of them."""
 
-    kind: Annotated[Positional[str], arg(metavar="KIND")] = "all"  # experiments, tasks, positions, mixers, weights, ...
+    kind: Annotated[Positional[str], arg(metavar="[KIND]")] = "all"  # tasks, positions, mixers, weights (of attention), evaluations, ...
 
     def __call__(self):
         from lcref import catalogue
@@ -181,8 +181,8 @@ class Show:
     """Explain a task, a position scheme, an experiment, a function, ...: what it says of itself, its file, where it is tested."""
 
     kind: Annotated[Positional[str], arg(metavar="KIND|NAME")]  # what to show: alibi, quickstart/copy, attend, rope.rotate, lcref.ops.masks
-    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # after a kind (task, position, mixer, ...), as `lcref list KIND` prints it
-    length: Annotated[int | None, arg(metavar="N")] = None  # problem length of a task, of which problems are printed
+    name: Annotated[Positional[str | None], said(metavar="[NAME]")] = None  # after a kind (task, mixer, ...), as `lcref list KIND` prints it
+    length: Annotated[int | None, said(metavar="N")] = None  # problem length of a task, of which problems are printed
     seed: int = 0  # of a task's problems
     size: str = "cpu"  # of an experiment
 
@@ -198,10 +198,10 @@ class Eval:
     """Measure a trained run again, at other lengths if wanted."""
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/copy.cpu/rope-s0
-    lengths: Annotated[str | None, arg(metavar="N,N,...")] = None  # instead of the evaluations' own lengths
-    evals: Annotated[str | None, arg(metavar="NAME,...")] = None  # position_loss, chunk_loss, ... instead of the run's own
-    stream: Annotated[int | None, arg(metavar="N")] = None  # read N tokens of text as one stream, in constant memory, instead
-    seed: Annotated[int | None, arg(metavar="N")] = None  # which, of seeds trained together
+    lengths: Annotated[str | None, said(metavar="N,N,...")] = None  # instead of the evaluations' own lengths
+    evals: Annotated[str | None, said(metavar="NAME,...")] = None  # instead of the run's own: position_loss, ... (`lcref list evaluations`)
+    stream: Annotated[int | None, said(metavar="N")] = None  # read N tokens of text as one stream, in constant memory, instead
+    seed: Annotated[int | None, said(metavar="N")] = None  # which, of seeds trained together
 
     def __call__(self):
         from lcref import compilation, config, finished, report, running
@@ -239,11 +239,11 @@ class Generate:
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/text.cpu/alibi-s0
     # text, or a task's tokens with spaces between (default: one from the data); - reads it from standard input and writes what follows only
-    prompt: Annotated[str | None, arg(metavar="TEXT")] = None
-    tokens: Annotated[int | None, arg(metavar="N")] = None  # how many to write (default: the answer's length, or 200 of text)
-    temperature: Annotated[float | None, arg(metavar="T")] = None  # 0 is greedy (default: 0 for a task, 0.8 for text)
-    top_k: Annotated[int | None, arg(metavar="K")] = None  # draw from the K likeliest tokens only
-    top_p: Annotated[float | None, arg(metavar="P")] = None  # draw from the likeliest tokens that sum to P
+    prompt: Annotated[str | None, said(metavar="TEXT")] = None
+    tokens: Annotated[int | None, said(metavar="N")] = None  # how many to write (default: the answer's length, or 200 of text)
+    temperature: Annotated[float | None, said(metavar="T")] = None  # 0 is greedy (default: 0 for a task, 0.8 for text)
+    top_k: Annotated[int | None, said(metavar="K")] = None  # draw from the K likeliest tokens only
+    top_p: Annotated[float | None, said(metavar="P")] = None  # draw from the likeliest tokens that sum to P
     seed: int = 0  # of the draws and of the prompt from the data
 
     def __call__(self):
@@ -260,7 +260,7 @@ class Generate:
 class Bench:
     """Run benchmarks and print their tables, or draw the recorded ones."""
 
-    names: Annotated[Positional[tuple[str, ...]], arg(metavar="NAME")] = ()  # which (default: all; `lcref list benchmarks`)
+    names: Annotated[Positional[tuple[str, ...]], said(metavar="[NAME]")] = ()  # which (default: all; `lcref list benchmarks`)
     plot: bool = False  # run none: draw the lines of results/bench/*.jsonl as PNGs beside them
 
     def __call__(self):

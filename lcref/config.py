@@ -31,6 +31,7 @@ TABLES = {
     "norm": "lcref.nn.layers:NORMS",
     "scaling": "lcref.ops.rope_scaling:SCALINGS",
     "mitigation": "lcref.ops.ssm.forgetting:MITIGATIONS",
+    "evaluation": "lcref.evaluate:EVALS",
 }
 # Fields that hold a part of some kind under another name.
 FIELD_KINDS = {"pattern": "mixer", "base": "position", "memory": "mitigation"}

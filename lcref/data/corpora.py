@@ -59,5 +59,5 @@ def _tfds():
     try:
         from lcref.data import tfds_text
     except ImportError as error:
-        raise ValueError(f"a corpus tfds:NAME needs TFDS and array_record: pip install 'lcref[real]' ({error})") from error
+        raise ValueError(f"a corpus tfds:NAME needs TFDS and array_record: pip install -e '.[real]' ({error})") from error
     return tfds_text

@@ -30,7 +30,7 @@ def digits() -> dict[str, Images]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise ValueError(f"the digits are inside scikit-learn: pip install 'lcref[real]' ({error})") from error
+        raise ValueError(f"the digits are inside scikit-learn: pip install -e '.[real]' ({error})") from error
     found = load_digits()
     return apart(Images(found.images.astype(np.uint8), found.target.astype(np.int32), 17, 10))
 
@@ -61,7 +61,7 @@ def from_tfds(name: str) -> dict[str, Images]:
     try:
         from lcref.data import tfds_text
     except ImportError as error:
-        raise ValueError(f"images tfds:NAME need TFDS and array_record: pip install 'lcref[real]' ({error})") from error
+        raise ValueError(f"images tfds:NAME need TFDS and array_record: pip install -e '.[real]' ({error})") from error
     sources = tfds_text.open_set(name)
     features = next(iter(sources.values())).dataset_info.features
     if not {"image", "label"} <= set(features):

@@ -11,6 +11,7 @@ from lcref.tasks import mixed
 
 @dataclass(frozen=True)
 class ExactMatch:
+    """A task's problems of many lengths: share solved entirely, and share of answer tokens right."""
     lengths: tuple[int, ...] = (10, 20, 30, 40, 50)
     samples: int = 200                         # problems per length
     seed: int = 10_000                         # of the problems; training seeds are small numbers, so they never meet

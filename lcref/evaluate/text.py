@@ -14,6 +14,7 @@ from lcref.nn.decoder import growing
 
 @dataclass(frozen=True)
 class ContextLoss(scoring.OfWindows):
+    """Real text: nats per byte on the same last bytes of each window, given more and more context before them."""
     lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
     targets: int = 128                         # the last bytes of each window, the only ones scored
     windows: int = 32
@@ -35,6 +36,7 @@ class ContextLoss(scoring.OfWindows):
 
 @dataclass(frozen=True)
 class ChunkLoss(scoring.OfWindows):
+    """Real text: mean nats per byte of whole chunks of each length; the chunks of a length cover the same bytes."""
     lengths: tuple[int, ...] = (256, 512, 1024, 2048, 4096)
     windows: int = 32
     split: str = "validation"

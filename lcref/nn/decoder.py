@@ -5,6 +5,7 @@
 Pre-norm residual blocks. `pattern` is a tuple of mixer configs repeated over the layers, so that any mixture of mixers is one line:
     DecoderConfig(vocab=256, layers=4, pattern=(AttentionConfig(window=64), AttentionConfig()))
 """
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -37,6 +38,8 @@ class DecoderConfig:
         for name in ("vocab", "d_model", "layers"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.embed_std < math.inf:
+            raise ValueError(f"embed_std must be 0 or more, and finite; got {self.embed_std}")
         if self.pattern is not None and not self.pattern:
             raise ValueError("pattern is an empty tuple; give mixer configs, or None to use `mixer` in every layer")
 
@@ -50,7 +53,9 @@ class DecoderConfig:
 
 class Block(nnx.Module):
     def __init__(self, cfg, mixer, position, rngs):
-        gain = (2 * cfg.layers) ** -0.5        # each block adds two terms to the stream: keep its variance independent of depth
+        # Each block adds two terms to the stream: keep its variance independent of depth. Deviation: blocks without a feed-forward add but one, for
+        # which Mamba's code has layers^-0.5.
+        gain = (2 * cfg.layers) ** -0.5
         self.mixer_norm, self.mixer = cfg.norm.build(cfg.d_model), mixer.build(cfg.d_model, position=position, gain=gain, rngs=rngs)
         feeds = cfg.feed_forward is not None
         self.feed_norm = cfg.norm.build(cfg.d_model) if feeds else None
@@ -157,6 +162,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens, positions):
         positions = plain(tokens.shape[1])[None, :] if positions is None else positions
+        tokens = jnp.where(tokens < 0, self.cfg.vocab, tokens)                   # an id that does not exist is NaN, not one counted from the end
         return self.position.embed(self.embedding(tokens), positions)
 
     def logits(self, x):

@@ -50,13 +50,18 @@ class Encoder(nnx.Module):
         self.blocks = nnx.List([EncoderBlock(cfg, rngs) for _ in range(cfg.layers)])
 
     def __call__(self, tokens):
-        """tokens int [B,T] -> [B,T,D]. ValueError for ids outside the vocabulary or T past the table of positions. Cost O(B T (T + D) D) a layer."""
+        """tokens int [B,T] -> [B,T,D]. Cost O(B T (T + D) D) a layer.
+
+        ValueError for T past the table of positions and for known ids outside the vocabulary; traced ones give NaN.
+        """
         T = tokens.shape[1]
         if T > self.cfg.length:
             raise ValueError(f"rows of {T} tokens are longer than the table of {self.cfg.length} positions")
         if not isinstance(tokens, jax.core.Tracer) and tokens.size and not 0 <= tokens.min() <= tokens.max() < self.cfg.vocab:
             raise ValueError(f"tokens must be from 0 to {self.cfg.vocab - 1}, got {tokens.min()} to {tokens.max()}")
-        h = self.norm(self.embedding[...][tokens] + self.position[...][None, :T] + self.segment[...][None, None])
+        tokens = jnp.where(tokens < 0, self.cfg.vocab, tokens)                   # jnp.take counts negative numbers from the end
+        words = jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
+        h = self.norm(words + self.position[...][None, :T] + self.segment[...][None, None])
         for block in self.blocks:
             h = block(h)
         return h

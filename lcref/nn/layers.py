@@ -7,6 +7,7 @@
 
 x is [..., D]. Products carry no bias unless asked for; statistics of the norms are float32.
 """
+import math
 from dataclasses import dataclass
 
 import jax
@@ -18,6 +19,9 @@ from flax import nnx
 class Rms:
     epsilon: float = 1e-6
 
+    def __post_init__(self):
+        check(self)
+
     def build(self, width):
         return RMSNorm(width, self.epsilon)
 
@@ -26,8 +30,16 @@ class Rms:
 class Centred:
     epsilon: float = 1e-5
 
+    def __post_init__(self):
+        check(self)
+
     def build(self, width):
         return LayerNorm(width, self.epsilon)
+
+
+def check(cfg):
+    if not 0 <= cfg.epsilon < math.inf:
+        raise ValueError(f"epsilon of a norm must be 0 or more, and finite; got {cfg.epsilon}")
 
 
 class RMSNorm(nnx.Module):

@@ -7,7 +7,7 @@ arXiv 2305.13245). Scores and weights are float32 whatever the input; the output
 
 mask      a value of lcref.ops.masks, or None for everything
 bias      array broadcastable to [B,H,T,S], or a function (q_pos, k_pos) -> ~[H,T,S] or ~[B,H,T,S], so that tiles never build T x S;
-          -inf hides a pair for one head
+          -inf hides a pair for one head (weights that count visible keys go by the mask, and count it)
 soft_cap  c: s -> c tanh(s / c)   (Gemma 2, arXiv 2408.00118)
 weights   a value of lcref.ops.weights
 scale     default: what the weights say, 1 / sqrt(K) for softmax
@@ -104,8 +104,10 @@ def attend_chunked(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=None, 
 
 def attend_chunked_lse(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=None, weights=softmax, q_pos=None, k_pos=None,
                        block_q=512, block_k=512):
-    """(output, log-sum-exp of every row's scores [B,H,T]); the second is what merges attention over split keys. Hidden row: -inf."""
+    """(output, log-sum-exp of every row's scores [B,H,T]); under softmax the second merges attention over split keys (`merged`). Hidden row: -inf."""
     B, T, H, K, S, G = check(q, k, v, mask)
+    if min(T, S) < 1:
+        raise ValueError(f"tiles need at least one query and one key, got T={T}, S={S}")
     if min(block_q, block_k) < 1:
         raise ValueError(f"a tile holds at least one query and one key, got block_q={block_q}, block_k={block_k}")
     V, R = v.shape[-1], H // G

@@ -22,6 +22,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcref.ops.positions import known
+
 
 def static(**kwargs):
     return field(metadata=dict(static=True), **kwargs)
@@ -120,6 +122,16 @@ class Everything(Mask):
         return "all"
 
 
+def looked_up(ids, pos):
+    """ids [S] or [B,S] at slots pos. Known slots past the ids: ValueError; traced ones have the id 0, as padding has."""
+    here, pos = known(pos), jnp.asarray(pos)
+    if here is not None and here.size and here.max() >= jnp.shape(ids)[-1]:
+        raise ValueError(f"segments have ids for {jnp.shape(ids)[-1]} slots, and slot {here.max()} is asked about")
+    one = lambda ids, pos: ids.at[pos].get(mode="fill", fill_value=0)
+    ids = jnp.asarray(ids)
+    return one(ids, pos) if ids.ndim == 1 else jax.vmap(one, (0, 0 if pos.ndim == 2 else None))(ids, pos)
+
+
 @mask_type
 class Segments(Mask):
     q_ids: jax.Array
@@ -129,8 +141,7 @@ class Segments(Mask):
         raise ValueError("segments look ids up by position, which a tile cannot: take them apart with `without_documents`")
 
     def __call__(self, q_pos, k_pos):
-        look = lambda ids, pos: ids[pos] if ids.ndim == 1 else jax.vmap(lambda i, p: i[p], (0, 0 if pos.ndim == 2 else None))(ids, pos)
-        q, k = pairs(look(jnp.asarray(self.q_ids), jnp.asarray(q_pos)), look(jnp.asarray(self.k_ids), jnp.asarray(k_pos)))
+        q, k = pairs(looked_up(self.q_ids, q_pos), looked_up(self.k_ids, k_pos))
         return (q == k) & (q > 0)
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):

@@ -11,8 +11,8 @@ Which two numbers form a plane is a convention:  "half" pairs (k, k + K/2) (GPT-
 (2k, 2k + 1) (the paper, GPT-J). Same weights, different scores; permuting the columns of W_q and W_k by [0 2 4 .. 1 3 5 ..] maps
 one on the other.
 
-Angles are float32 whatever the input: bfloat16 cannot even count past 256. A float32 product p * theta is off by up to half a
-unit in its last place: 3e-5 radians at position 1,000, 0.03 at 1,000,000. Cost: O(T K) per tensor.
+Angles are float32 whatever the input: bfloat16 cannot even count past 256. theta and the product p * theta are each off by up to half a
+unit in the last place: 6e-5 radians in all at position 1,000, 0.06 at 1,000,000. Cost: O(T K) per tensor.
 """
 import jax.numpy as jnp
 import numpy as np

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 HUB = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
 WANTED = ["*.safetensors", "config.json", "tokenizer.json", "model.safetensors.index.json"]
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-EXTRA = "reading published weights needs more packages: pip install 'lcref[hf]'"
+EXTRA = "reading published weights needs more packages: pip install -e '.[hf]'"
 
 
 @dataclass(frozen=True)

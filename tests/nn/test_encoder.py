@@ -38,3 +38,9 @@ def test_a_vector_is_the_mean_of_the_last_rows_and_all_parameters_count():
 def test_configs_that_make_no_sense(change, words):
     with pytest.raises(ValueError, match=words):
         EncoderConfig(**(dict(vocab=30, d_model=16) | change))
+
+
+@pytest.mark.parametrize("token", [-1, 30])
+def test_inside_jit_a_token_outside_the_vocabulary_is_nan(token):
+    encoder = CFG.build(rngs=nnx.Rngs(0))
+    assert np.isnan(nnx.jit(lambda encoder, tokens: encoder(tokens))(encoder, np.array([[1, token, 2]]))[0, 1]).all()

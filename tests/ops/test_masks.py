@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lcref.ops.attention import attend, attend_chunked
 from lcref.ops.masks import Causal, Mask, causal, everything, prefix, segments, sinks, window
 
 N = 8                                                      # the grid: slots 0..7, every rectangle of it
@@ -220,3 +221,13 @@ def test_masks_combine_with_masks_only(other):
     for combine in (lambda: causal() & other, lambda: causal() | other):
         with pytest.raises(TypeError, match="masks combine with masks"):
             combine()
+
+
+@pytest.mark.parametrize("form", [attend, attend_chunked])
+def test_slots_without_a_document_are_refused(form):
+    x = jnp.ones((1, 8, 1, 4))
+    ids = np.array([1, 1, 2, 2, 2])
+    with pytest.raises(ValueError, match="segments have ids for 5 slots, and slot 7 is asked about"):
+        form(x, x, x, mask=causal() & segments(ids, ids))
+    traced = jax.jit(lambda slots: causal()(slots, slots) & segments(ids, ids)(slots, slots))(np.arange(8))
+    assert not traced[5:].any() and not traced[:, 5:].any(), "where that is not known, they see nothing and nobody sees them"

@@ -131,6 +131,14 @@ def test_the_power_is_one_or_more(power):
         Lssar(power)
 
 
+@pytest.mark.parametrize("weights", [Lssa(), Lssar(3), Lssar(15)])
+@pytest.mark.parametrize("form", [attend, lambda *args, **kwargs: attend_chunked_lse(*args, **kwargs, block_q=8, block_k=8)[0]])
+def test_nan_is_not_mistaken_for_a_key_that_does_not_stand_out(form, weights):
+    q, k, v = (normal(1, 20, 1, 8, seed=seed) for seed in range(3))
+    out = quick(lambda q: form(q, k, v, mask=causal(), weights=weights))(q.at[0, 7].set(jnp.nan))
+    assert np.isnan(out[0, 7]).all() and np.isfinite(np.delete(out, 7, axis=1)).all()
+
+
 # -------------------------------------------------------------------------------------------------------------------- tiles
 
 IDS = np.sort(np.random.default_rng(3).integers(0, 3, (2, 37)), axis=1)

@@ -8,6 +8,7 @@ Sinks are the first slots of the token's own document, so that a packed document
 With `window` set, decoding keeps a ring of window + sinks keys; else it keeps them all.
 """
 import functools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +37,7 @@ class AttentionConfig:
     weights: Weights = Softmax()
     soft_cap: float | None = None
     bias: bool = False                         # of the four projections
-    qk_norm: bool = False                      # RMSNorm on q and k per head before rotation (arXiv 2302.05442)
+    qk_norm: bool = False                      # RMSNorm on q and k per head before rotation; arXiv 2302.05442 has layer norm there
     position: Any = None                       # this layer's own scheme; None = the decoder's
     implementation: str | None = None          # of dot_product_attention; None picks by size
 
@@ -44,8 +45,8 @@ class AttentionConfig:
         for name, least in (("heads", 1), ("kv_heads", 1), ("head_dim", 1), ("window", 1), ("sinks", 0)):
             if getattr(self, name) is not None and getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
-        if self.soft_cap is not None and not self.soft_cap > 0:
-            raise ValueError(f"soft_cap must be positive, or None for no cap; got {self.soft_cap}")
+        if self.soft_cap is not None and not 0 < self.soft_cap < math.inf:
+            raise ValueError(f"soft_cap must be positive and finite, or None for no cap; got {self.soft_cap}")
         if self.heads % (self.kv_heads or self.heads):
             raise ValueError(f"kv_heads={self.kv_heads} does not divide heads={self.heads}")
         if self.sinks and not self.window:

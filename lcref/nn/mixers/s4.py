@@ -10,6 +10,7 @@ decayed, which would pull every time scale towards 1. C and D are ordinary param
 Complex parameters are stored as real ones, [D,N] = (real parts, imaginary parts) of one of each conjugate pair.
 Deviation: S4D's B is 1 and not learned: only C B counts.
 """
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -86,8 +87,10 @@ class S4DConfig:
 def check(cfg, forms):
     if cfg.state < 2 or cfg.state % 2:
         raise ValueError(f"state must be even and at least 2, as modes come in conjugate pairs; got {cfg.state}")
-    if not 0 < cfg.dt_min <= cfg.dt_max:
+    if not 0 < cfg.dt_min <= cfg.dt_max < math.inf:
         raise ValueError(f"dt_min must be positive and at most dt_max; got {cfg.dt_min} and {cfg.dt_max}")
+    if not 0 <= cfg.learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be 0 or more, and finite; got {cfg.learning_rate}")
     if getattr(cfg, "chunk", 1) < 1:
         raise ValueError(f"chunk must be at least 1, got {cfg.chunk}")
     if cfg.form not in forms:

@@ -8,12 +8,16 @@ from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig
 from lcref.ops.bias import alibi, fire, hard_alibi, kerple, t5
+from lcref.ops.rope_scaling.scaling import number, whole
 
 
 @dataclass(frozen=True)
 class Alibi(PositionConfig):
     """-m_h |i - j| with fixed slopes from 2^(-max_bias/H) down to 2^-max_bias.  arXiv 2108.12409."""
     max_bias: float = 8.0
+
+    def __post_init__(self):
+        number("alibi", "max_bias", self.max_bias, above=0)
 
     def build(self, heads, head_dim, d_model, *, rngs):
         return AlibiPosition(self, heads)
@@ -45,8 +49,10 @@ class HardAlibi(PositionConfig):
     def __post_init__(self):
         if self.windows is not None and self.windowed is not None:
             raise ValueError(f"hard_alibi: give windowed={self.windowed} or windows={self.windows}, not both")
-        if self.windows is not None and not (isinstance(self.windows, tuple) and all(w >= 1 for w in self.windows)):
-            raise ValueError(f"hard_alibi windows must be a tuple of numbers >= 1, got {self.windows!r}")
+        if self.windows is not None and not isinstance(self.windows, tuple):
+            raise ValueError(f"hard_alibi windows must be a tuple of whole numbers, got {self.windows!r}")
+        for window in self.windows or ():
+            whole("hard_alibi", "windows", window)
 
     def build(self, heads, head_dim, d_model, *, rngs):
         if self.windows is None:
@@ -66,7 +72,7 @@ class HardAlibiPosition(Position):
 
 @dataclass(frozen=True)
 class T5(PositionConfig):
-    """table[bucket(i - j), h], one table shared by all layers, init N(0, 1/d_model).  arXiv 1910.10683.
+    """table[bucket(i - j), h], one table shared by all layers, init normal with variance 1/d_model.  arXiv 1910.10683.
 
     bidirectional splits the buckets between past and future (encoders); without it the future shares bucket 0.
     """
@@ -151,9 +157,12 @@ class Fire(PositionConfig):
     c: float = 0.1
     threshold: float = 512.0
 
+    def __post_init__(self):
+        whole("fire", "hidden", self.hidden)
+        number("fire", "c", self.c, above=0)
+        number("fire", "threshold", self.threshold, above=0)
+
     def build(self, heads, head_dim, d_model, *, rngs):
-        if self.hidden < 1:
-            raise ValueError(f"fire needs hidden >= 1, got {self.hidden}")
         return FirePosition(self, heads, rngs)
 
 

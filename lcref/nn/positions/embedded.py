@@ -8,6 +8,7 @@ from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig
 from lcref.ops import positions, rope
+from lcref.ops.rope_scaling.scaling import number
 
 
 @dataclass(frozen=True)
@@ -15,10 +16,15 @@ class Sinusoidal(PositionConfig):
     """x + [sin, cos] of p * base^(-2k/D).  arXiv 1706.03762, section 3.5; ValueError if d_model is odd.
 
     layout: "interleaved" (the paper: sin, cos, sin, cos, ...) or "concatenated" (all sin, then all cos).
+    Deviation: the paper multiplies token embeddings by sqrt(d_model) before it adds; here DecoderConfig.embed_std says how large they
+    start, and at its default of 0.02 the sinusoids are 35 times as large.
     """
     embeds: ClassVar[bool] = True
     base: float = 10_000.0
     layout: str = "interleaved"
+
+    def __post_init__(self):
+        number("sinusoidal", "base", self.base, least=1)
 
     def build(self, heads, head_dim, d_model, *, rngs):
         rope.sinusoid(np.zeros(1), d_model, self.base, layout=self.layout)     # complain now rather than in the first forward pass
@@ -35,11 +41,11 @@ class SinusoidalPosition(Position):
 
 @dataclass(frozen=True)
 class Learned(PositionConfig):
-    """x + table[p], one vector per position, init N(0, 0.02) (GPT-2). Positions >= length do not exist.
+    """x + table[p], one vector per position, init normal with standard deviation 0.02 (GPT-2 in transformers; OpenAI's code: 0.01).
 
-    Known positions past the table raise ValueError, and so does a row longer than the table whose positions are traced. Traced
-    positions past the end of a shorter row (decoding inside jit) give NaN. JAX's own indexing would repeat the last row, and an
-    extrapolation experiment would report a number for it.
+    Positions >= length do not exist. Known positions past the table raise ValueError, and so does a row longer than the table whose
+    positions are traced. Traced positions past the end of a shorter row (decoding inside jit) give NaN. JAX's own indexing would repeat the
+    last row, and an extrapolation experiment would report a number for it.
     """
     embeds: ClassVar[bool] = True
     length: int = 2048

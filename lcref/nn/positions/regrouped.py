@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from lcref.nn.positions.rotary import Rope
 from lcref.nn.positions.scheme import Position, PositionConfig
+from lcref.ops.rope_scaling.scaling import whole
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,11 @@ class LMInfinite(Regrouped):
     Deviation: the authors' own default is near, one more than the largest distance ever trained when near is the training length.
     """
     limit_distance: int | None = None
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.limit_distance is not None:
+            whole("lm_infinite", "limit_distance", self.limit_distance, least=0)
 
     def far(self, pos, of):
         limit = self.near - 1 if self.limit_distance is None else self.limit_distance

@@ -6,6 +6,7 @@ from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig, row_length
 from lcref.ops import rope
+from lcref.ops.rope_scaling.scaling import number
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class Rope(PositionConfig):
             raise ValueError(f"unknown rope layout {self.layout!r}: choose one of {', '.join(rope.LAYOUTS)}")
         if not 0 < self.fraction <= 1:
             raise ValueError(f"rope fraction must be in (0, 1], got {self.fraction}")
-        if not self.base > 0:
-            raise ValueError(f"rope base must be positive, got {self.base}")
+        number("rope", "base", self.base, least=1)
 
     @property
     def draws_training_ids(self):
@@ -94,8 +94,8 @@ class Xpos(PositionConfig):
     def __post_init__(self):
         if self.layout not in rope.LAYOUTS:
             raise ValueError(f"unknown xpos layout {self.layout!r}: choose one of {', '.join(rope.LAYOUTS)}")
-        if not self.scale_base > 0:
-            raise ValueError(f"xpos scale_base must be positive, got {self.scale_base}")
+        number("xpos", "base", self.base, least=1)
+        number("xpos", "scale_base", self.scale_base, above=0)
 
     def build(self, heads, head_dim, d_model, *, rngs):
         rope.inv_freq(head_dim, self.base)                                     # odd widths complain here

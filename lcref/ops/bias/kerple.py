@@ -3,7 +3,7 @@
     log     score(i, j) += -r1 ln(1 + r2 |i - j|)        r1, r2 > 0        the paper's best: slow, scale-free decay
     power   score(i, j) += -a |i - j|^p                  a > 0, 0 < p <= 2      p = 1 with fixed a is ALiBi
 
-Both are (minus) conditionally positive definite kernels of the distance, which is where the family and its limits on the
+Both are conditionally positive definite kernels of the distance, which is where the family and its limits on the
 parameters come from. Under softmax the log form multiplies weights by (1 + r2 |i - j|)^-r1: a power law, where ALiBi's is
 exponential, so far tokens fade without vanishing.
 

@@ -44,6 +44,8 @@ def run(u, operators, N, *, initial_state=None, segments=None, chunk=64):
     u, x, fresh = prepared(u, N, initial_state, segments)
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
+    if T < 1:
+        raise ValueError("chunks need at least one token, got T=0")
     Q = min(chunk, T)
     whole, outputs = T - T % Q, []
     for begin, end, size in ((0, whole, Q), (whole, T, T % Q)):

@@ -19,6 +19,7 @@ products, and what a stream carries is those tokens (`Recent`), not a state.
 Sources: names and effects from the abstract of the paper's first version; the multipliers after softplus and the threshold per head from
 the authors' code (github.com/thunlp/stuffed-mamba), whose capping multiplies by |h| / p where the idea needs p / |h|.
 """
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -43,7 +44,7 @@ class ForgetMore:
     write: float = 1.0
 
     def __post_init__(self):
-        if not self.decay >= 1 or not 0 < self.write <= 1:
+        if not 1 <= self.decay < math.inf or not 0 < self.write <= 1:
             raise ValueError(f"forgetting more takes decay >= 1 and 0 < write <= 1; got {self.decay} and {self.write}")
 
     def init_state(self, batch, H, P, G, N):

@@ -87,6 +87,8 @@ def in_chunks(decays, value, a, B, C, h, fresh, chunk):
     if chunk < 1:
         raise ValueError(f"chunk must be at least 1, got {chunk}")
     (batch, T, H, P), (G, N) = value.shape, B.shape[2:]
+    if T < 1:
+        raise ValueError("chunks need at least one token, got T=0")
     Q, R = min(chunk, T), H // G
     value, a, B, C = (chunks(z, Q) for z in (value, a, B, C))                            # [B,C,Q,...]
     value, a = (z.reshape(*z.shape[:3], G, R, *z.shape[4:]) for z in (value, a))
@@ -132,8 +134,8 @@ def log_decay(dt, A):
 
 
 def masked_exp(exponent, mask=None):
-    """exp(exponent) where mask, else 0, for exponents that are at most 0 but for rounding. No NaN in value or gradient."""
-    use = exponent <= 0 if mask is None else mask & (exponent <= 0)
+    """exp(exponent) where mask, else 0, for exponents that are at most 0 but for rounding. No NaN in value or gradient but that of a NaN exponent."""
+    use = ~(exponent > 0) if mask is None else mask & ~(exponent > 0)
     e = jnp.exp(jnp.where(use, exponent, 0.0))
     return e if mask is None else jnp.where(mask, e, 0.0)
 

@@ -95,6 +95,19 @@ def test_a_negative_decay_counts_modulo_two(form):
     assert_close(y[0, :, 0, 0], 1 - 2 * (np.cumsum(bits) % 2))
 
 
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("name", ["A", "dt"])
+def test_nan_is_not_mistaken_for_a_decay_of_one(form, name):
+    x = inputs(12)
+    y, h = run(FORMS[form], x | {name: jnp.full_like(x[name], jnp.nan)}, chunk=4)
+    assert np.isnan(y[:, 1:]).all() and np.isnan(h).all()
+
+
+def test_chunks_need_a_token():
+    with pytest.raises(ValueError, match="at least one token, got T=0"):
+        ssd_chunked(**inputs(0))
+
+
 def test_a_decay_of_nothing():
     """dt A = -ln 2: the decay passes through 0, where it has no logarithm and its gradient is what the rest of the row says."""
     x = inputs(40) | dict(A=jnp.full(H, -1.0))
