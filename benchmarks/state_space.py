@@ -87,7 +87,7 @@ def mamba2(names):
             made = {"lcref": ours(**MAMBA2[name], backward=backward), "transformers (torch)": of_transformers(**MAMBA2[name], backward=backward),
                     "mamba2-jax": of_mamba2_jax(**MAMBA2[name], backward=backward)}
             report(f"mamba2 layer {'forward+backward' if backward else 'forward'} {name} {MAMBA2[name]}",
-                   race({who: run for who, run in made.items() if run}, repeats=5))
+                   race({who: run for who, run in made.items() if run}, repeats=11))
 
 
 # ------------------------------------------------------------------------------------------------------------------------ S4
