@@ -124,5 +124,5 @@ def test_a_machine_without_tfds_is_told_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
     monkeypatch.delitem(sys.modules, "lcref.data.tfds_text", raising=False)
     monkeypatch.delattr("lcref.data.tfds_text", raising=False)
-    with pytest.raises(ValueError, match=r"pip install 'lcref\[real\]'"):
+    with pytest.raises(ValueError, match=r"pip install -e '\.\[real\]'"):
         corpora.load("tfds:lcref_stdlib_text")

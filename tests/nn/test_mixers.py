@@ -206,7 +206,7 @@ def test_every_field_of_the_config_changes_something():
     (dict(window=0), "window must be at least 1, got 0"),
     (dict(sinks=2), "sinks=2 needs a window"),
     (dict(window=3, sinks=-1), "sinks must be at least 0, got -1"),
-    (dict(soft_cap=0.0), "soft_cap must be positive, or None for no cap; got 0.0"),
+    (dict(soft_cap=0.0), "soft_cap must be positive and finite, or None for no cap; got 0.0"),
 ])
 def test_wrong_configs(kwargs, words):
     with pytest.raises(ValueError, match=words):

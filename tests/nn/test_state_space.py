@@ -224,7 +224,7 @@ def test_the_head_width_by_itself():
     (lambda: S5Config(state=4, blocks=4), "must be even, got 1"),
     (lambda: Mamba2Config(state=0), "state must be at least 1, got 0"),
     (lambda: Mamba2Config(conv=0), "conv must be at least 1, got 0"),
-    (lambda: Mamba2Config(A_min=20.0), "A_min must be positive and at most A_max; got 20.0 and 16.0"),
+    (lambda: Mamba2Config(A_min=20.0), "A_min must be positive and at most A_max, which is finite; got 20.0 and 16.0"),
     (lambda: Mamba2Config(form="fft"), "unknown form 'fft': choose one of recurrent, quadratic, chunked"),
     (lambda: Mamba2Config(memory="forget_more"), "memory must be None or one of ForgetMore, CapState, RecentOnly, got 'forget_more'"),
     (lambda: Mamba2Config(allow_neg_eigval=True, form="quadratic"), "allow_neg_eigval has the forms recurrent, chunked, got form='quadratic'"),

@@ -121,7 +121,7 @@ def in_chunks(decays, value, a, B, C, h, fresh, chunk):
 
 def decays(a, alike, first, last):
     """exp of sums of log decays, as in_chunks wants them. The running sum is a product: XLA's own, in blocks, would be worked out for every pair."""
-    s = scaled("bcgrj,ij->bcgri", a, jnp.tril(jnp.ones((a.shape[-1],) * 2)))
+    s = scaled("...j,ij->...i", a, jnp.tril(jnp.ones((a.shape[-1],) * 2)))
     return masked_exp(s[..., :, None] - s[..., None, :], alike), masked_exp(s, first), masked_exp(s[..., -1:] - s, last)
 
 
