@@ -2,7 +2,8 @@
 
     python -m benchmarks.state_space [mamba2 | s4 | lengths | decode ...]      shapes: benchmarks/shapes.py; default: all four
 
-mamba2   one layer, forward and forward + backward of input and parameters. Chunks of 64 tokens, as everywhere.
+mamba2   one layer, forward and forward + backward of input and parameters. Chunks of 64 tokens, as everywhere. On a virtual machine let glibc keep
+         freed memory (docs/speed.md says how), or what is timed is how fast the host gives it back.
 s4       kernel and convolution of S4, forward and forward + backward, beside equation by equation of arXiv 2111.00396 (section 3 and appendix C):
          all N modes instead of one of each pair, all L nodes, a sum over modes for each of four products, the inverse transform of all. It is given
          C (I - Abar^L), which ours works out.
