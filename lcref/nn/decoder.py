@@ -5,7 +5,6 @@
 Pre-norm residual blocks. `pattern` is a tuple of mixer configs repeated over the layers, so that any mixture of mixers is one line:
     DecoderConfig(vocab=256, layers=4, pattern=(AttentionConfig(window=64), AttentionConfig()))
 """
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,6 +17,7 @@ from lcref.nn.layers import Linear, Mlp, Rms
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Position, Rope
 from lcref.nn.positions.scheme import row_length
+from lcref.ops.numbers import number
 from lcref.ops.positions import plain
 
 
@@ -38,8 +38,7 @@ class DecoderConfig:
         for name in ("vocab", "d_model", "layers"):
             if not getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.embed_std < math.inf:
-            raise ValueError(f"embed_std must be 0 or more, and finite; got {self.embed_std}")
+        number("decoder", "embed_std", self.embed_std, least=0)
         if self.pattern is not None and not self.pattern:
             raise ValueError("pattern is an empty tuple; give mixer configs, or None to use `mixer` in every layer")
 

@@ -7,12 +7,13 @@
 
 x is [..., D]. Products carry no bias unless asked for; statistics of the norms are float32.
 """
-import math
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
+
+from lcref.ops.numbers import number
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Rms:
     epsilon: float = 1e-6
 
     def __post_init__(self):
-        check(self)
+        number("norm", "epsilon", self.epsilon, least=0)
 
     def build(self, width):
         return RMSNorm(width, self.epsilon)
@@ -31,15 +32,10 @@ class Centred:
     epsilon: float = 1e-5
 
     def __post_init__(self):
-        check(self)
+        number("norm", "epsilon", self.epsilon, least=0)
 
     def build(self, width):
         return LayerNorm(width, self.epsilon)
-
-
-def check(cfg):
-    if not 0 <= cfg.epsilon < math.inf:
-        raise ValueError(f"epsilon of a norm must be 0 or more, and finite; got {cfg.epsilon}")
 
 
 class RMSNorm(nnx.Module):

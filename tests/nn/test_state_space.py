@@ -215,7 +215,7 @@ def test_the_head_width_by_itself():
     (lambda: S4Config(init="hippo"), "unknown init 'hippo': choose legs, random or gaussian"),
     (lambda: S4DConfig(init="hippo"), "unknown init 'hippo': choose one of lin, inv, legs, real, random"),
     (lambda: S4DConfig(discretization="euler"), "unknown discretization 'euler': choose one of bilinear, zoh"),
-    (lambda: S4DConfig(dt_min=0.2), "dt_min must be positive and at most dt_max; got 0.2 and 0.1"),
+    (lambda: S4DConfig(dt_min=0.2), "dt_min must be positive and at most dt_max, which is finite; got 0.2 and 0.1"),
     (lambda: S4Config(dt_min=0.0), "dt_min must be positive"),
     (lambda: S4Config(chunk=0), "chunk must be at least 1, got 0"),
     (lambda: S4Config(form="scan"), "unknown form 'scan': choose one of recurrent, convolution, fft, chunked"),

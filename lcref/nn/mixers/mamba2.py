@@ -8,11 +8,11 @@
 
 A stream carries the last conv - 1 inputs of the convolution and the state [B,H,P,N]: memory does not grow. Positions are not read.
 On a CPU a long row is read as a stream too, PIECE tokens at a time: twice as fast, and a tenth of the memory in training.
-Deviation: the convolution's bias starts at 0, the authors' at PyTorch's default for it.
 Packed documents reset both. A_log, D and dt_bias are never decayed: A_log towards 0 would make every head forget at the same rate.
 With `allow_neg_eigval` the decay is 2 exp(dt A) - 1, in [-1, 1] (lcref/ops/ssm/tracking.py, arXiv 2411.12537).
 `memory` changes what the recurrence keeps, without another parameter, so that a trained layer can be read with it: ForgetMore, CapState,
 RecentOnly (lcref/ops/ssm/forgetting.py, arXiv 2410.07145).
+Deviation: the convolution's bias starts at 0, the authors' at PyTorch's default for it.
 """
 import math
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from flax import nnx
 from lcref.kernels.ssd import FORMS
 from lcref.nn.layers import Linear
 from lcref.nn.mixers.s4 import log_uniform
+from lcref.ops.numbers import number
 from lcref.ops.ssm import ssd
 from lcref.ops.ssm.forgetting import MITIGATIONS, ForgetMore
 from lcref.ops.ssm.short_conv import short_conv
@@ -59,8 +60,7 @@ class Mamba2Config:
         for low, high in (("dt_min", "dt_max"), ("A_min", "A_max")):
             if not 0 < getattr(self, low) <= getattr(self, high) < math.inf:
                 raise ValueError(f"{low} must be positive and at most {high}, which is finite; got {getattr(self, low)} and {getattr(self, high)}")
-        if not 0 <= self.epsilon < math.inf:
-            raise ValueError(f"epsilon must be 0 or more, and finite; got {self.epsilon}")
+        number("mamba2", "epsilon", self.epsilon, least=0)
         if self.form not in FORMS:
             raise ValueError(f"unknown form {self.form!r}: choose one of {', '.join(FORMS)}")
         if self.allow_neg_eigval and self.form not in SIGNED:

@@ -20,6 +20,7 @@ import numpy as np
 from flax import nnx
 
 from lcref.nn.layers import Linear
+from lcref.ops.numbers import number
 from lcref.ops.ssm import hippo, s4, s4d
 from lcref.ops.ssm.chunks import pack, unpack
 
@@ -88,9 +89,8 @@ def check(cfg, forms):
     if cfg.state < 2 or cfg.state % 2:
         raise ValueError(f"state must be even and at least 2, as modes come in conjugate pairs; got {cfg.state}")
     if not 0 < cfg.dt_min <= cfg.dt_max < math.inf:
-        raise ValueError(f"dt_min must be positive and at most dt_max; got {cfg.dt_min} and {cfg.dt_max}")
-    if not 0 <= cfg.learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be 0 or more, and finite; got {cfg.learning_rate}")
+        raise ValueError(f"dt_min must be positive and at most dt_max, which is finite; got {cfg.dt_min} and {cfg.dt_max}")
+    number("state-space", "learning_rate", cfg.learning_rate, least=0)
     if getattr(cfg, "chunk", 1) < 1:
         raise ValueError(f"chunk must be at least 1, got {cfg.chunk}")
     if cfg.form not in forms:

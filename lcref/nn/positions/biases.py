@@ -1,5 +1,6 @@
 """Schemes that add a number to every score: ALiBi, Hard-ALiBi, T5's buckets, KERPLE, FIRE. The formulas are in lcref/ops/bias."""
 from dataclasses import dataclass
+from numbers import Integral
 from typing import ClassVar
 
 import jax
@@ -8,7 +9,7 @@ from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig
 from lcref.ops.bias import alibi, fire, hard_alibi, kerple, t5
-from lcref.ops.rope_scaling.scaling import number, whole
+from lcref.ops.numbers import number, whole
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class HardAlibi(PositionConfig):
     def __post_init__(self):
         if self.windows is not None and self.windowed is not None:
             raise ValueError(f"hard_alibi: give windowed={self.windowed} or windows={self.windows}, not both")
-        if self.windows is not None and not (isinstance(self.windows, tuple) and all(isinstance(w, int) and w >= 1 for w in self.windows)):
+        if self.windows is not None and not (isinstance(self.windows, tuple) and all(isinstance(w, Integral) and w >= 1 for w in self.windows)):
             raise ValueError(f"hard_alibi windows must be a tuple of whole numbers >= 1, got {self.windows!r}")
 
     def build(self, heads, head_dim, d_model, *, rngs):

@@ -8,7 +8,7 @@ from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig
 from lcref.ops import positions, rope
-from lcref.ops.rope_scaling.scaling import number
+from lcref.ops.numbers import number
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from lcref.nn.positions.rotary import Rope
 from lcref.nn.positions.scheme import Position, PositionConfig
-from lcref.ops.rope_scaling.scaling import whole
+from lcref.ops.numbers import whole
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig, row_length
 from lcref.ops import rope
-from lcref.ops.rope_scaling.scaling import number
+from lcref.ops.numbers import number
 
 
 @dataclass(frozen=True)

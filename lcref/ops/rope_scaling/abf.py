@@ -6,7 +6,8 @@ trained on at the new length (the paper: 400B tokens at up to 32,768).
 """
 from dataclasses import dataclass
 
-from lcref.ops.rope_scaling.scaling import Scaling, number, single, theta
+from lcref.ops.numbers import number
+from lcref.ops.rope_scaling.scaling import Scaling, single, theta
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcref.ops.rope_scaling.scaling import Scaling, number, single, theta, turns, whole
+from lcref.ops.numbers import number, whole
+from lcref.ops.rope_scaling.scaling import Scaling, single, theta, turns
 
 
 @dataclass(frozen=True)

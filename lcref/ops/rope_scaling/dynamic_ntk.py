@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcref.ops.positions import known
-from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, number, row, single, theta, whole
+from lcref.ops.numbers import number, whole
+from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, row, single, theta
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ import jax
 import jax.numpy as jnp
 
 from lcref.ops.positions import known
-from lcref.ops.rope_scaling.scaling import Scaling, row, single, theta, whole, windows
+from lcref.ops.numbers import whole
+from lcref.ops.rope_scaling.scaling import Scaling, row, single, theta, windows
 
 
 @dataclass(frozen=True)

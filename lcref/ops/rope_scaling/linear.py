@@ -5,7 +5,8 @@ price is resolution: neighbours are 1/s apart, which the model has never seen, s
 """
 from dataclasses import dataclass
 
-from lcref.ops.rope_scaling.scaling import Scaling, number, single, theta, whole
+from lcref.ops.numbers import number, whole
+from lcref.ops.rope_scaling.scaling import Scaling, single, theta
 
 
 @dataclass(frozen=True)

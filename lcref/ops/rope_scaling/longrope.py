@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcref.ops.positions import known
-from lcref.ops.rope_scaling.scaling import Scaling, number, row, single, theta, whole
+from lcref.ops.numbers import number, whole
+from lcref.ops.rope_scaling.scaling import Scaling, row, single, theta
 
 
 @dataclass(frozen=True)

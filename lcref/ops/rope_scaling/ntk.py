@@ -6,7 +6,8 @@ s, hence some still meet new angles: the usable length falls short of s L, and s
 """
 from dataclasses import dataclass
 
-from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, number, single, theta, whole
+from lcref.ops.numbers import number, whole
+from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, single, theta
 
 
 @dataclass(frozen=True)

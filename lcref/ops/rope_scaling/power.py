@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcref.ops.rope_scaling.scaling import Scaling, number, single, theta
+from lcref.ops.numbers import number
+from lcref.ops.rope_scaling.scaling import Scaling, single, theta
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@
 Known numbers are worked out in float64 and rounded once. head_dim is the width that is rotated, base a plain number above 1.
 """
 import math
-from numbers import Integral, Real
+from numbers import Real
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -90,17 +90,3 @@ def row(frequencies, length):
 
 def single(frequencies):
     return jnp.asarray(frequencies, jnp.float32)
-
-
-def number(scheme, name, value, *, least=None, above=None):
-    """ValueError unless value is a finite number, at least `least` or above `above`."""
-    bound = f">= {least}" if above is None else f"> {above}"
-    fits = isinstance(value, Real) and math.isfinite(value) and (value >= least if above is None else value > above)
-    if not fits:
-        raise ValueError(f"{scheme} {name} must be a number {bound}, got {value!r}")
-
-
-def whole(scheme, name, value, *, least=1):
-    """ValueError unless value is a whole number >= least."""
-    if not (isinstance(value, Integral) and value >= least):
-        raise ValueError(f"{scheme} {name} must be a whole number >= {least}, got {value!r}")

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lcref.ops.rope_scaling.scaling import Scaling, single, theta, whole
+from lcref.ops.numbers import whole
+from lcref.ops.rope_scaling.scaling import Scaling, single, theta
 
 
 @dataclass(frozen=True)
