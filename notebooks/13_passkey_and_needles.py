@@ -187,9 +187,10 @@ for ax, title in zip(axes, ("A fact with two values", "Chains of names", "Chains
 # %% [markdown]
 # A search without positions finds one of four facts at any length (not drawn: it is always right); with RoPE it is right where it was trained and
 # fades. The first panel is what that costs: two values of one key have an order, and without positions both are found and the order is a guess. The
-# second panel tells chains of names name first (`SET x4 v7`), the third value first (`SET v7 x4`): attention learns only the second, whose text has what is asked by before what is asked for, and the
-# state learns the first more surely. In the last, two steps along a list of pairs: asked for the end alone nobody follows beyond a few pairs; with each
-# step written down (`thread_path`, and `thread_backward` in the other direction) attention does, through four times the pairs.
+# second panel tells chains of names name first (`SET x4 v7`), the third value first (`SET v7 x4`): attention learns only the latter, whose text has what
+# is asked by before what is asked for, and the state learns the former more surely. In the last, two steps along a list of pairs: asked for the end alone
+# nobody follows beyond a few pairs; with each step written down (`thread_path`, and `thread_backward` in the other direction) attention does, through
+# four times the pairs.
 #
 # Now a real model. SmolLM2-135M was made for rows of 8,192 tokens; here it reads 12,288 and 16,384 by methods that need no training (committed results:
 # `lcref weights get smollm2-135m`, then `lcref extend smollm2-135m`). Every square is a single prompt: a 0 or a 1 alone says little.

@@ -324,3 +324,8 @@ def test_wrong_input(attend, change, words):
 def test_tiles_hold_something(blocks):
     with pytest.raises(ValueError, match="at least one query and one key, got block_q="):
         attend_chunked(**inputs(5, 5), **blocks)
+
+
+def test_tiles_want_a_query():
+    with pytest.raises(ValueError, match="at least one query and one key, got T=0, S=5"):
+        attend_chunked(**inputs(0, 5))

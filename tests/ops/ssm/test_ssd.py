@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from lcref.ops.ssm import chunks
 from lcref.ops.ssm.short_conv import short_conv
 from lcref.ops.ssm.ssd import FORMS, ssd_chunked, ssd_recurrent
 from lcref.ops.ssm.tracking import SIGNED
@@ -104,8 +105,9 @@ def test_nan_is_not_mistaken_for_a_decay_of_one(form, name):
 
 
 def test_chunks_need_a_token():
-    with pytest.raises(ValueError, match="at least one token, got T=0"):
-        ssd_chunked(**inputs(0))
+    for form in (lambda: ssd_chunked(**inputs(0)), lambda: chunks.run(jnp.zeros((1, 0, 3)), None, 4)):
+        with pytest.raises(ValueError, match="at least one token, got T=0"):
+            form()
 
 
 def test_a_decay_of_nothing():
