@@ -88,17 +88,21 @@ def trained_to(figure, line: dict) -> float:
 def across(lines: list[dict], figure) -> list[dict]:
     """Lines whose one slice is a setting, and whose value is how far the run got (`reach`): "mamba2_64" becomes "mamba2" at 64.
 
-    Left out: runs without that setting, and those whose metric does not cross the share within the slices that were measured.
+    Left out: runs without that setting, and those of which not every seed crosses the share within the slices that were measured: the median
+    of the seeds that do would be too low, as those that do not go further.
     """
-    found = []
+    found, nowhere = [], set()
     for line in lines:
         value, far = line["config"], reach(line["metrics"].get(figure.metric, {}), figure.reaching)
         for name in figure.across.split("."):
             value = value.get(name) if isinstance(value, dict) else None
-        if value is not None and far is not None:
-            series = re.sub(r"_?\d+(?=$|\[)", "", line["run"], count=1)
-            found.append(line | {"run": series, "config": line["config"] | {"evals": ()}, "metrics": {figure.metric: {str(value): far}}})
-    return found
+        if far is None:
+            nowhere.add(line["run"])
+        if value is not None:
+            found.append((line, str(value), far))
+    series = lambda run: re.sub(r"_?\d+(?=$|\[)", "", run, count=1)
+    return [line | {"run": series(line["run"]), "config": line["config"] | {"evals": ()}, "metrics": {figure.metric: {value: far}}}
+            for line, value, far in found if line["run"] not in nowhere]
 
 
 def reach(values: dict[str, float], share: float) -> float | None:

@@ -258,6 +258,24 @@ for ax, shown in zip(axes, collapse.figures):
 # them to hold on, as they did not teach the others to let go. Size is not what decides here: states of 16 and of 128 numbers, not drawn, collapse
 # as well ([the whole table](../docs/results.md)).
 #
+# And how many pairs do trained ones hold? Two layers again, trained to recall up to 32 pairs, a key and a value of one token each, that are then
+# all asked for (committed results, three seeds: `lcref run state_space/recall`; [the declaration](../experiments/state_space/recall.py)). Left,
+# by length; right, the number of tokens at which fewer than nine in ten questions are answered right, by the size N of the state.
+
+# %%
+recall = load("state_space/recall")[0]
+lines = results.read(shipped("results") / "state_space/recall.cpu.jsonl")
+figure, axes = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained")
+for ax, shown in zip(axes, (replace(recall.figures[0], runs=("mamba2_4", "mamba2_8", "mamba2_16", "mamba2_64", "rope", "hard_alibi")),
+                            recall.figures[1])):
+    plotting.panel(ax, lines, shown)
+axes[1].set_title("Fewer than nine in ten are right from here on")
+
+# %% [markdown]
+# The larger the state, the more it holds, as for the random keys above; the fitted line is a power of N. It bends at the end: the largest states
+# recall every pair of the lengths that they were trained on, and what fails beyond has to do with training too. One of two heads that sees two
+# tokens, beside one without positions, is enough for attention (`hard_alibi`) to miss none.
+#
 # ## What constant memory buys
 #
 # A stream of a million tokens of text through a decoder of two Mamba-2 layers of width 64, with random weights, on which memory does not depend

@@ -216,6 +216,12 @@ def test_runs_that_never_get_there_are_left_out():
     assert not report.with_lines([ACROSS], sized((400, 800))) and report.with_lines([ACROSS], sized((400, 8)))
 
 
+def test_a_median_is_not_that_of_the_seeds_that_fail_early():
+    """At 100 the first seed crosses one half within 128 pairs, the second at 200: the run is left out, not shown at 100."""
+    found = report.summary(report.shown(sized((8, 100), seeds=(0, 1)), ACROSS), "recall")["mamba"]
+    assert list(found) == ["8"] and found["8"].seeds == 2
+
+
 RANKING = Figure("exact_match", "Who goes furthest?", trained_to="data.max_length", ranking=True)
 
 
