@@ -265,11 +265,9 @@ for ax, shown in zip(axes, collapse.figures):
 # %%
 recall = load("state_space/recall")[0]
 lines = results.read(shipped("results") / "state_space/recall.cpu.jsonl")
-figure, axes = plt.subplots(1, 2, figsize=(13, 4.8), layout="constrained")
-for ax, shown in zip(axes, (replace(recall.figures[0], runs=("mamba2_4", "mamba2_8", "mamba2_16", "mamba2_64", "rope", "hard_alibi")),
-                            recall.figures[1])):
-    plotting.panel(ax, lines, shown)
-axes[1].set_title("Fewer than nine in ten are right from here on")
+figure, axes = plt.subplots(1, 2, figsize=(14, 4.8), width_ratios=(3, 2), layout="constrained")
+plotting.panel(axes[0], lines, replace(recall.figures[0], runs=("mamba2_4", "mamba2_8", "mamba2_16", "mamba2_64", "rope", "hard_alibi")))
+plotting.panel(axes[1], lines, replace(recall.figures[1], title="Where it falls below nine in ten"))
 
 # %% [markdown]
 # The larger the state, the more it holds, as for the random keys above; the fitted line is a power of N. It bends at the end: the largest states
