@@ -5,7 +5,6 @@
 Peers are timed in turn with ours in the same process. FLOPs counted: 4 B H K T^2 / 2 forward (the causal half), 3.5 times that with the
 backward pass that recomputes the scores.
 """
-import os
 import sys
 from functools import partial
 
@@ -17,6 +16,7 @@ from benchmarks.shapes import ATTENTION
 from benchmarks.timing import matmul, race, report
 from lcref.ops.attention import attend_chunked
 from lcref.ops.masks import causal
+from lcref.provenance import cores
 
 
 def ours(q, k, v):
@@ -41,7 +41,7 @@ def torch_contenders(B, T, H, K, backward):
         import torch.nn.functional as F
     except ImportError:
         return {}
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     q, k, v, g = (torch.randn(B, H, T, K, requires_grad=backward) for _ in range(4))
 
     def run():

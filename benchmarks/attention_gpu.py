@@ -284,6 +284,8 @@ def main():
     parser.add_argument("parts", nargs="*", metavar="check | time | tiles")
     parser.add_argument("--tiny", action="store_true", help="small and interpreted, on any machine")
     asked = parser.parse_args()
+    if unknown := set(asked.parts) - {"check", "time", "tiles"}:
+        parser.error(f"unknown part {unknown.pop()!r}: check, time or tiles")
     asked.parts = asked.parts or ["check", "time", "tiles"]
     say(device=device(), versions=versions())
     begin, cases = time.perf_counter(), time_cases(asked.tiny)

@@ -13,7 +13,6 @@ moved_MB   between a small fast memory and a large slow one, as arXiv 2205.14135
 temp_MB    what the program that XLA compiled for this machine holds beside arguments and results, at its peak (memory_analysis)
 """
 import json
-import os
 import sys
 
 import jax
@@ -24,6 +23,7 @@ from benchmarks.timing import device, versions
 from lcref.ops.attention import attend, attend_chunked
 from lcref.ops.masks import causal, sinks, window
 from lcref.ops.tiles import live_tiles
+from lcref.provenance import cores
 
 H, K, TILE, BYTES = 4, 64, 512, 4
 LENGTHS = tuple(2**i for i in range(10, 16))
@@ -67,7 +67,7 @@ def main(lengths):
             visited, there = tiles(name, T)
             print(json.dumps(dict(case="attention cost", name=name, T=T, tiles=visited, tiles_all=there, GFLOP=round(operations(name, T) / 1e9, 3),
                                   moved_MB=round(moved(name, T) / 1e6, 3), temp_MB=round(temporary(name, T) / 1e6, 3), heads=H, head_dim=K,
-                                  device=device(), cores=os.cpu_count(), versions=versions())), flush=True)
+                                  device=device(), cores=cores(), versions=versions())), flush=True)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@
 
 prefill: logits of all T tokens, and the cache. decode: greedy tokens one by one from a cache that holds T. Batch 1, float32.
 """
-import os
 import sys
 
 import jax
@@ -18,6 +17,7 @@ from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.layers import GatedMlp
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Rope
+from lcref.provenance import cores
 
 
 def model(layers, d_model, heads, kv_heads, feed_forward, vocab, **rest):
@@ -54,7 +54,7 @@ def theirs(layers, d_model, heads, kv_heads, feed_forward, T, tokens, vocab):
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError:
         return None
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     model = LlamaForCausalLM(LlamaConfig(vocab_size=vocab, hidden_size=d_model, intermediate_size=feed_forward, num_hidden_layers=layers,
                                          num_attention_heads=heads, num_key_value_heads=kv_heads, max_position_embeddings=4 * T,
                                          tie_word_embeddings=True)).eval()

@@ -8,7 +8,6 @@ be a T x S matrix. The state is what decoding at that length carries (keys and v
 """
 import json
 import math
-import os
 import sys
 
 import jax
@@ -20,6 +19,7 @@ from benchmarks.shapes import DECODE
 from benchmarks.timing import device, versions
 from lcref.extension import nats_of_last
 from lcref.nn.decoder import Decoder
+from lcref.provenance import cores
 
 LENGTHS = (2048, 4096, 8192, 16384)
 
@@ -43,7 +43,7 @@ def report(name, lengths):
         first = first or (T, temp)
         grown = {} if T == first[0] else {"exponent": round(math.log(temp / first[1]) / math.log(T / first[0]), 3)}
         print(json.dumps(dict(case=f"memory of one pass {name} T={T}", name="lcref", temp_MB=round(temp / 1e6, 1), weights_MB=round(weights / 1e6, 1),
-                              state_MB=round(state / 1e6, 1), **grown, device=device(), cores=os.cpu_count(), versions=versions())), flush=True)
+                              state_MB=round(state / 1e6, 1), **grown, device=device(), cores=cores(), versions=versions())), flush=True)
 
 
 if __name__ == "__main__":

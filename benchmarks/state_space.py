@@ -11,7 +11,6 @@ lengths  one Mamba-2 and one attention layer of the same width at T = 1k .. 128k
 decode   one token after 1k, 32k and 1M tokens: the state has one size.
 """
 import json
-import os
 import sys
 
 import jax
@@ -26,6 +25,7 @@ from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.positions import Rope
 from lcref.ops.ssm import hippo, s4
+from lcref.provenance import cores
 
 LENGTHS = tuple(2**i for i in range(10, 18))
 
@@ -69,7 +69,7 @@ def of_transformers(B, T, d_model, state, head_dim, backward):
         from transformers.models.mamba2.modeling_mamba2 import Mamba2Mixer
     except ImportError:
         return None
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     layer = Mamba2Mixer(Config(hidden_size=d_model, num_heads=2 * d_model // head_dim, head_dim=head_dim, state_size=state, n_groups=1, expand=2,
                                chunk_size=64, num_hidden_layers=1, vocab_size=32), 0)
     x = torch.randn(B, T, d_model, requires_grad=backward)
@@ -146,7 +146,7 @@ def lengths(d_model=64, state=64, head_dim=64, Ts=LENGTHS):
         slope = np.polyfit(np.log(list(times)), np.log(list(times.values())), 1)[0]
         print(json.dumps(dict(case=f"{name} layer forward by length d_model={d_model}", name="lcref",
                               ms={str(T): round(1e3 * t, 2) for T, t in times.items()}, exponent=round(float(slope), 3), device=device(),
-                              cores=os.cpu_count(), versions=versions())), flush=True)
+                              cores=cores(), versions=versions())), flush=True)
 
 
 def decode(layers=2, d_model=256, state=64, positions=(1_000, 32_000, 1_000_000), tokens=64):

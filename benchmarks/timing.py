@@ -6,10 +6,11 @@ One JSON line per contender is printed by `report`: milliseconds (median, min, m
 """
 import importlib.metadata
 import json
-import os
 import platform
 import statistics
 import time
+
+from lcref.provenance import cores
 
 
 def race(contenders, repeats=5, warmup=2):
@@ -32,7 +33,7 @@ def report(case, seconds, work=None, unit="GFLOP/s"):
     for name, times in seconds.items():
         line = dict(case=case, name=name, ms=round(1e3 * medians[name], 2), ms_min=round(1e3 * min(times), 2), ms_max=round(1e3 * max(times), 2),
                     ratio={other: round(medians[name] / m, 3) for other, m in medians.items() if other != name and not other.startswith("lcref")},
-                    device=device(), cores=os.cpu_count(), versions=versions())
+                    device=device(), cores=cores(), versions=versions())
         if work:
             line[unit] = round(work / medians[name] / 1e9, 1)
         print(json.dumps(line), flush=True)
@@ -66,6 +67,6 @@ def torch_matmul():
         import torch
     except ImportError:
         return {}
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     a = torch.ones(2048, 2048)
     return {"torch": lambda: a @ a}

@@ -5,7 +5,6 @@
 Both: gated feed-forward, RMSNorm, RoPE, untied head, AdamW, float32, same sizes. Ours runs several steps per compiled call, as
 training does; the time per step is the call's divided by their number.
 """
-import os
 import sys
 
 import jax
@@ -19,6 +18,7 @@ from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.layers import GatedMlp
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Rope
+from lcref.provenance import cores
 from lcref.train import TrainConfig, call, make_optimizer, parameter_groups
 
 STEPS = 4                                                  # per compiled call
@@ -46,7 +46,7 @@ def theirs(layers, d_model, heads, feed_forward, T, B, vocab):
         from transformers import LlamaConfig, LlamaForCausalLM
     except ImportError:
         return {}
-    torch.set_num_threads(os.cpu_count())
+    torch.set_num_threads(cores())
     model = LlamaForCausalLM(LlamaConfig(vocab_size=vocab, hidden_size=d_model, intermediate_size=feed_forward, num_hidden_layers=layers,
                                          num_attention_heads=heads, max_position_embeddings=2 * T))
     optimizer, x = torch.optim.AdamW(model.parameters(), lr=1e-3), torch.randint(0, vocab, (B, T))

@@ -201,12 +201,17 @@ class Finding:
 
 
 def judge(claim: Claim, lines: list[dict]) -> tuple[str, list[Finding]]:
-    """(verdict, a finding for each condition) of a claim, by results lines of one experiment at one size."""
+    """(verdict, a finding for each condition) of a claim, by results lines of one experiment at one size. No comparison holds with a number
+    that was not finite in some seed."""
     medians, by_seed = {}, {}
     for metric in {part.metric for condition in claim.holds for part in condition.parts()}:
         some = [line for line in lines if metric in line["metrics"]]
         found = summary(some, metric) if some else {}
         medians[metric] = {run: {name: point.median for name, point in points.items()} for run, points in found.items()}
+        for line in some:                                              # what is not finite in one seed supports nothing, whatever the others say
+            for name, value in line["metrics"][metric].items():
+                if not np.isfinite(_number(value)):
+                    medians[metric].setdefault(line["run"], {})[name] = np.nan
     for line in lines:
         by_seed.setdefault(line["seed"], {})[line["run"]] = line["metrics"]
 
@@ -214,7 +219,10 @@ def judge(claim: Claim, lines: list[dict]) -> tuple[str, list[Finding]]:
         return medians[metric].get(run, {}).get(name)
 
     def of_seed(seed):
-        return lambda run, metric, name: _finite(by_seed[seed].get(run, {}).get(metric, {}).get(name))
+        def value(run, metric, name):
+            slices = by_seed[seed].get(run, {}).get(metric, {})
+            return _number(slices[name]) if name in slices else None
+        return value
     findings = []
     for condition in claim.holds:
         answers = [answer for seed in sorted(by_seed) if (answer := condition.holds(of_seed(seed))) is not None]
@@ -227,8 +235,9 @@ def verdict(holds: list[bool | None]) -> str:
     return "not run" if None in holds else "reproduced" if all(holds) else "partly" if any(holds) else "not"
 
 
-def _finite(value) -> float | None:
-    return value if value is not None and np.isfinite(value) else None
+def _number(value) -> float:
+    """Results have null for what was not finite."""
+    return np.nan if value is None else value
 
 
 def markdown(claims, lines: list[dict]) -> str:

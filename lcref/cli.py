@@ -113,6 +113,8 @@ class Claims:
         from lcref.experiment import experiments, load
 
         if self.check:
+            if self.name or self.out:
+                raise ValueError("--check looks at every page and the committed results: leave out names and --out")
             from lcref import pages, provenance
 
             found = pages.findings(provenance.checkout() or Path.cwd())
@@ -122,6 +124,9 @@ class Claims:
         chosen = load(name) if name else [one for each in experiments() for one in load(each)]
         if claim:
             config.legal(claim, [each.name for one in chosen for each in one.claims], "claim")
+        config.legal(self.size, list(dict.fromkeys(size for one in chosen for size in one.runs)), "size")
+        if self.out is not None and not self.out.is_dir():
+            raise ValueError(f"--out {self.out} is no folder")
         showing.ledger(chosen, self.size, self.out, claim or None)
 
 
@@ -198,7 +203,7 @@ class Eval:
     """Measure a trained run again, at other lengths if wanted."""
 
     folder: Annotated[Positional[Path], arg(metavar="FOLDER")]  # of its checkpoints: runs/quickstart/checkpoints/copy.cpu/rope-s0
-    lengths: Annotated[str | None, said(metavar="N,N,...")] = None  # instead of the evaluations' own lengths
+    lengths: Annotated[str | None, said(metavar="N,N,...")] = None  # instead of the evaluations' own lengths; those without are left out
     evals: Annotated[str | None, said(metavar="NAME,...")] = None  # instead of the run's own: position_loss, ... (`lcref list evaluations`)
     stream: Annotated[int | None, said(metavar="N")] = None  # read N tokens of text as one stream, in constant memory, instead
     seed: Annotated[int | None, said(metavar="N")] = None  # which, of seeds trained together
@@ -217,14 +222,15 @@ class Eval:
         evals = chosen or trained.run.evals
         if self.lengths:
             fields = [next((field for field in ("lengths", "length") if hasattr(ev, field)), None) for ev in evals]
-            evals = [config.override(ev, field, self.lengths) for ev, field in zip(evals, fields) if field]
-            if not evals:
+            if not any(fields):
                 raise ValueError(f"--lengths {self.lengths}: no evaluation here is by length")
+            if left_out := [type(ev).__name__ for ev, field in zip(evals, fields) if not field]:
+                print(f"not by length, and left out: {', '.join(left_out)}", file=sys.stderr)
+            evals = [config.override(ev, field, self.lengths) for ev, field in zip(evals, fields) if field]
         running.check(dataclasses.replace(trained.run, evals=tuple(evals)))
         metrics = {}
         for ev in evals:
-            for metric, slices in ev(trained.decoder, trained.run.data).items():
-                metrics.setdefault(metric, {}).update(slices)
+            running.merge(metrics, ev(trained.decoder, trained.run.data))
         name = f"{trained.name} seed {trained.seed}"
         print(f"{trained.experiment} ({trained.size}), {name}, step {trained.step} of {trained.run.train.steps}")
         for metric in metrics:
@@ -264,6 +270,8 @@ class Bench:
     plot: bool = False  # run none: draw the lines of results/bench/*.jsonl as PNGs beside them
 
     def __call__(self):
+        import jax
+
         from lcref.catalogue import benchmarks
         from lcref.config import legal
 
@@ -272,11 +280,15 @@ class Bench:
             raise ValueError("benchmarks are part of a checkout, and this is an installed copy of lcref without them")
         python = partial(subprocess.run, cwd=next(iter(there.values())).parent.parent)
         if self.plot:
+            if self.names:
+                raise ValueError(f"--plot draws all recorded lines: leave out {', '.join(self.names)}")
             sys.exit(python([sys.executable, "-c", "from benchmarks import plots; plots.draw_all()"]).returncode)
         for name in [legal(name.replace("-", "_"), there, "benchmark") for name in self.names] or there:
             print(f"\n{name}", flush=True)
             if not self.names and name == "tpu_schedule" and not find_spec("libtpu"):
                 print("left out: it needs libtpu, which is not installed")
+            elif not self.names and name == "attention_gpu" and jax.default_backend() != "gpu":
+                print("left out: it needs an NVIDIA GPU, and jax sees none")
             elif code := python([sys.executable, "-m", f"benchmarks.{name}"]).returncode:
                 sys.exit(code)
 

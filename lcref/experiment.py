@@ -64,7 +64,7 @@ class Figure:
     With `across`, a setting ("model.mixer.state") is the x axis instead, and what is drawn is how far each run gets: the slice at which a
     metric that falls with its slices crosses `reaching`. Runs whose names differ in their last number alone ("mamba2_16", "mamba2_64") are
     one line, and where they are three or more the power law through their medians is drawn and printed (lcref/report.py). A run is left out
-    if one of its seeds never falls below `reaching`.
+    if one of its seeds never falls below `reaching`, or is below from the first slice on.
     """
 
     metric: str

@@ -191,7 +191,9 @@ def measure(model, out, *, methods, lengths, texts, depths, samples=1, scored=20
         raise ValueError("nothing to measure: give texts, or depths and samples of passkeys")
     for method in methods:
         config.legal(method, METHODS, "method")
-    if not lengths or scored < 1 or min(lengths) < scored or max(lengths) % scored:
+    if not lengths or min(lengths) < 1:
+        raise ValueError(f"lengths {lengths} must be one or more, of at least 1 token")
+    if texts and (scored < 1 or min(lengths) < scored or max(lengths) % scored):
         raise ValueError(f"lengths {lengths} must be at least the {scored} tokens that are scored, the longest a multiple of it")
     if texts and scored > (most := model.window - model.window // 2):
         raise ValueError(f"the control reads half a window before the {scored} tokens that are scored, which leaves room for {most} of them "

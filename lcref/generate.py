@@ -95,7 +95,8 @@ def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None
     if scheme.limit is not None and length - 1 > scheme.limit:                              # the last token is written, not read
         raise ValueError(f"a prompt of {prompt.shape[1]} and {tokens} more tokens need {length - 1} positions, {scheme} ends at {scheme.limit}")
     key, draw = jax.random.split(jax.random.key(seed))
-    positions = scheme.ids(draw, jnp.arange(length)[None, :]) if scheme.draws_ids else None
+    read_whole = np.full(len(prompt), length - 1)                                            # each row: ids for what will have been read
+    positions = scheme.ids(draw, jnp.arange(length)[None, :], read_whole) if scheme.draws_ids else None
     state = None
     if prompt.shape[1] > PIECE and positions is None and growing(decoder.cfg) is None:
         state = jax.tree.map(jnp.asarray, decoder.init_state(prompt.shape[0], length))

@@ -30,7 +30,8 @@ def value_and_grad(loss, params, batch, positions):
 
     def part(params, batch, positions):
         weight = batch["weights"].sum()
-        share = weight / jnp.maximum(jax.lax.psum(weight, "data"), 1.0)
+        whole = jax.lax.psum(weight, "data")
+        share = weight / jnp.where(whole > 0, whole, 1.0)
         found = jax.value_and_grad(loss)(params, batch, positions)
         return jax.tree.map(lambda x: jax.lax.psum(share * x, "data"), found)
     wide = jax.tree.map(lambda ids: everywhere if len(ids) == 1 else rows, positions)

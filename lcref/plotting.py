@@ -90,10 +90,10 @@ def curves(lines: list[dict], figures, path: str | Path, reference: list[dict] =
 
 def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     """Draw one Figure into matplotlib axes; a notebook can call this with its own."""
-    lines, reference = shown(lines, figure), shown(reference, figure)
-    found = summary(lines, figure.metric)
-    before = {run: points for run, points in summary(reference, figure.metric).items() if run in found} if reference else {}
-    names = slices(found | before)
+    found = summary(shown(lines, figure), figure.metric)
+    reference = [line for line in shown(reference, figure) if figure.metric in line["metrics"]]
+    before = {run: points for run, points in summary(reference, figure.metric).items() if run in found}
+    names = slices({run: before.get(run, {}) | points for run, points in found.items()})
     if len(names) == 1 < len(found):
         return dots(axes, found, before, figure, names[0])
     numbers = all(_is_number(name) for name in names)

@@ -55,12 +55,15 @@ def shown(lines: list[dict], figure) -> list[dict]:
 
 def ranking(lines: list[dict], figure) -> list[dict]:
     """Lines with one number: the mean over a run's slices beyond its training, and over all runs of one name before the first "-": "rope-copy"
-    and "rope-sort" become "rope". From the best median down. Left out: a name and seed that lack one of the others' runs."""
+    and "rope-sort" become "rope" (with changes, "rope[train.steps=10]"). From the best median down. Left out: a name and
+    seed that lack one of the others' runs."""
     found = {}
     for line in lines:
         if figure.metric in line["metrics"]:
             beyond = [value for name, value in line["metrics"][figure.metric].items() if float(name) > trained_to(figure, line) and value is not None]
-            series, _, part = line["run"].partition("-")
+            name, _, change = line["run"].partition("[")
+            series, _, part = name.partition("-")
+            series += f"[{change}" if change else ""
             if beyond:
                 found.setdefault((series, line["seed"]), (line, {}))[1][part] = float(np.mean(beyond))
     most = max((len(parts) for _, parts in found.values()), default=0)
@@ -154,8 +157,9 @@ def quantity(figure) -> str:
 
 
 def with_lines(figures, lines: list[dict]) -> list:
-    """The figures that there is something to show in: some of the runs may still be missing."""
-    return [each for each in figures if shown(lines, each)]
+    """The figures that there is a number to show in: some of the runs may still be missing, or not have been asked for the metric."""
+    numbers = lambda figure: (value for line in shown(lines, figure) for value in line["metrics"].get(figure.metric, {}).values())
+    return [each for each in figures if any(value is not None for value in numbers(each))]
 
 
 def summary(lines: list[dict], metric: str) -> dict[str, dict[str, Point]]:
@@ -163,15 +167,15 @@ def summary(lines: list[dict], metric: str) -> dict[str, dict[str, Point]]:
 
     KeyError for a metric that no line has.
     """
+    if lines and not any(metric in line["metrics"] for line in lines):
+        there = sorted({name for line in lines for name in line["metrics"]})
+        raise KeyError(f"no results line has the metric {metric!r}; there is: {', '.join(there) or 'none'}")
     values, trials = defaultdict(lambda: defaultdict(list)), {}
     for line in lines:
         for slice_, value in line["metrics"].get(metric, {}).items():
             if value is not None and np.isfinite(value):
                 values[line["run"]][slice_].append(value)
         trials.setdefault(line["run"], _trials(line, metric))
-    if lines and not values:
-        there = sorted({name for line in lines for name in line["metrics"]})
-        raise KeyError(f"no results line has the metric {metric!r}; there is: {', '.join(there) or 'none'}")
     return {run: {s: Point(min(v), float(np.median(v)), max(v), len(v), trials[run]) for s, v in slices.items()} for run, slices in values.items()}
 
 

@@ -71,10 +71,15 @@ def run(run, out, *, name: str = "run", experiment: str = "", size: str = "", wa
     job = Job(experiment, name, size, run, (run.seed,), out if out.suffix == ".jsonl" else out / "runs.jsonl")
     check(run)
     for line in writable(job.out):
-        if results.identity(line) == (name, run.seed, job.digest):
+        if done(job, line):
             return line
     job, = trained_in([job], {name: run})
     return carry_out(job, provenance.provenance(), watch or Watch(), stop or threading.Event(), training.Trainer())[0]
+
+
+def done(job: Job, line: dict) -> bool:
+    """Is this the line of the job: of its run, its seed, its config, and its data as they are now?"""
+    return results.identity(line) == (job.name, job.seeds[0], job.digest) and line["data"] == job.run.data.fingerprint()
 
 
 def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | Path = "runs", *, overrides: Sequence[str] = (),
@@ -94,19 +99,19 @@ def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | 
     for made in runs.values():
         check(made)
     path = Path(out) / f"{experiment.name}.{size}.jsonl"
-    finished = {results.identity(line) for line in writable(path)}
+    finished = {results.identity(line): line for line in writable(path)}
 
     # Seed by seed, so that whoever stops early has every run at least once; of each seed, those that only read come last.
     declared = every_run(experiment, size, overrides) | runs
     owners = {name for name, _ in training.owners(declared).values()}
     order = sorted(runs.items(), key=lambda item: item[0] not in owners)
     every = [Job(experiment.name, name, size, made, (made.seed + s,), path) for s in range(seeds) for name, made in order]
-    done = [job for job in every if (job.name, job.seeds[0], job.digest) in finished]
-    waiting = [job for job in every if job not in done]
+    before = [job for job in every if (line := finished.get((job.name, job.seeds[0], job.digest))) and done(job, line)]
+    waiting = [job for job in every if job not in before]
     if together:
         waiting = [replace(first, seeds=tuple(job.seeds[0] for job in waiting if job.name == first.name))
                    for first in {job.name: job for job in reversed(waiting)}.values()][::-1]
-    watch.plan([job.label for job in waiting], [job.label for job in done])
+    watch.plan([job.label for job in waiting], [job.label for job in before])
     work(trained_in(waiting, declared, together), jobs, watch)
     wanted = {(job.name, job.seeds[0], job.digest) for job in every}
     return [line for line in results.read(path) if results.identity(line) in wanted]
@@ -179,7 +184,8 @@ def check(run) -> None:
             raise ValueError(f"the {name} has vocab={model.vocab}, and the data {run.data.vocab} tokens; set {name}.vocab")
     trained, measured = batch["inputs"].shape[1], max((width(ev, run.data) for ev in run.evals), default=0)
     for model, longest in ((run.model, trained), (read, measured)):
-        for scheme in {getattr(mixer, "position", None) or model.position for mixer in model.mixers()}:
+        own = {getattr(mixer, "position", None) or model.position for mixer in model.mixers()}
+        for scheme in own | ({model.position} if model.position.embeds else set()):
             if scheme.limit is not None and longest > scheme.limit:
                 raise ValueError(f"rows of up to {longest} tokens are trained on or measured, and {scheme} ends at {scheme.limit} positions")
     for ev in run.evals:
@@ -266,6 +272,14 @@ def work(jobs_waiting: list[Job], jobs: int, watch: Watch) -> None:
         raise NonFiniteLoss(f"{len(diverged)} of {len(jobs_waiting)} runs did not finish: {'; '.join(diverged)}")
 
 
+def merge(metrics: dict, found: dict) -> None:
+    """Add what an evaluation found. ValueError where another one has measured the same under the same name: one of the two would be lost."""
+    for metric, slices in found.items():
+        if twice := metrics.get(metric, {}).keys() & slices.keys():
+            raise ValueError(f"two evaluations of this run measure {metric} at {sorted(twice)[0]}: keep one, or give them other lengths")
+        metrics.setdefault(metric, {}).update(slices)
+
+
 def carry_out(job: Job, made: dict, watch: Watch, stop: threading.Event, trainer: training.Trainer) -> list[dict]:
     """Train and measure one job, append its lines and return them."""
     from lcref.train import Stopped, read_as
@@ -279,8 +293,7 @@ def carry_out(job: Job, made: dict, watch: Watch, stop: threading.Event, trainer
         for ev in job.run.evals:
             if stop.is_set():
                 raise Stopped(f"{job.label} is trained but not measured")
-            for metric, slices in ev(decoder, job.run.data).items():
-                metrics.setdefault(metric, {}).update(slices)
+            merge(metrics, ev(decoder, job.run.data))
         lines.append(results.append(job.out, {
             "experiment": job.experiment, "run": job.name, "size": job.size, "seed": each.seed,
             "config": config.to_dict(replace(job.run, seed=each.seed)), "digest": job.digest, "metrics": metrics,

@@ -1,6 +1,7 @@
 """What the command line shows of results lines: tables in the terminal, pictures and a page beside the results file."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 PANELS = 3  # of one picture
@@ -11,11 +12,19 @@ def results_file(experiment, size: str, out: Path) -> Path:
 
 
 def lines_of(experiment, path: Path) -> list[dict]:
-    """A results file's current lines, in the order in which the experiment declares its runs (others last)."""
-    from lcref import results
+    """A results file's lines, in the order in which the experiment declares its runs (others last): of each run those of its config as it is
+    declared, or, where there are none, of the newest."""
+    from lcref import config, results
 
     names = [name for runs in sorted(experiment.runs.values(), key=len, reverse=True) for name in runs]
-    return sorted(results.current(results.read(path)), key=lambda line: names.index(line["run"]) if line["run"] in names else len(names))
+    lines, known = results.read(path), {}
+    for line in lines:
+        known.setdefault(line["run"], set()).add(line["digest"])
+    several = {name for name, digests in known.items() if len(digests) > 1}        # digests take their time: only where they decide something
+    declared = {(name, config.digest(replace(run, seed=0))) for runs in experiment.runs.values() for name, run in runs.items() if name in several}
+    kept = {name for name, digest in declared if digest in known[name]}
+    lines = results.current([line for line in lines if line["run"] not in kept or (line["run"], line["digest"]) in declared])
+    return sorted(lines, key=lambda line: names.index(line["run"]) if line["run"] in names else len(names))
 
 
 def pictures(experiment, path: Path) -> list[Path]:

@@ -83,24 +83,28 @@ class Trained(NamedTuple):
     decoder: nnx.Module
     seed: int
     seconds: float
-    steps_per_second: float                    # after the first (compiling) call; all seeds together count once
+    steps_per_second: float                    # lcref.results.RESULTS says of what; all seeds together count once
     loss: float
     parameters: int
 
 
 def loss_of(decoder, batch, positions):
-    """Mean cross-entropy in nats over the scored tokens."""
+    """Mean cross-entropy in nats over the scored tokens, by their weights; 0 where none is scored."""
     logits = decoder(batch["inputs"], positions=positions, segments=batch.get("segments"))
     nll = optax.softmax_cross_entropy_with_integer_labels(logits, batch["targets"])
-    return (nll * batch["weights"]).sum() / jnp.maximum(batch["weights"].sum(), 1.0)
+    weight = batch["weights"].sum()
+    return (nll * batch["weights"]).sum() / jnp.where(weight > 0, weight, 1.0)
 
 
 def position_ids(scheme, key, batch):
-    """The ids a training pass uses: the batch's own (packed text) or 0..T-1, as the scheme maps them (some draw)."""
-    plain = batch.get("positions")
-    if plain is None and not (scheme.draws_ids or scheme.draws_training_ids):
-        return None
-    return scheme.training_ids(key, jnp.arange(batch["inputs"].shape[1])[None, :] if plain is None else plain)
+    """The ids a training pass uses: the batch's own (packed text) or 0..T-1, as the scheme maps them (some draw, Randomized for each row by
+    how long it is: nothing behind the last scored target counts)."""
+    if (packed := batch.get("positions")) is not None:
+        return scheme.training_ids(key, packed)
+    plain = jnp.arange(batch["inputs"].shape[1])[None, :]
+    if scheme.draws_ids:
+        return scheme.ids(key, plain, jnp.max(jnp.where(batch["weights"] > 0, plain + 1, 1), axis=-1))
+    return scheme.training_ids(key, plain) if scheme.draws_training_ids else None
 
 
 def parameter_groups(decoder):
@@ -242,7 +246,7 @@ def claim(folder, model, source, cfg, seeds, start=None):
     if note.exists() and note.read_text() == mine:
         return
     if checkpoint.latest(folder) is not None:
-        raise ValueError(f"{folder} holds the checkpoint of another configuration; choose another folder or delete it")
+        raise ValueError(f"{folder} holds the checkpoint of another configuration, or of other data; choose another folder or delete it")
     folder.mkdir(parents=True, exist_ok=True)
     note.write_text(mine)
 

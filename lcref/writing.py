@@ -12,11 +12,15 @@ def write_on(trained: Finished, prompt: str | None = None, tokens: int | None = 
 
     ids, names, length, expected = (task_prompt if hasattr(trained.run.data, "task") else text_prompt)(trained.run.data, prompt, seed)
     usual = 0.0 if hasattr(trained.run.data, "task") else 0.8
+    if temperature is None and not usual and (top_k is not None or top_p is not None):
+        raise ValueError("an answer to a task is written greedily, and top_k and top_p are of draws: give a temperature above 0 with them")
     out = generate(trained.decoder, ids[None, :], length if tokens is None else tokens, temperature=usual if temperature is None else temperature,
                    top_k=top_k, top_p=top_p, seed=seed)
     written = names(np.asarray(out[0]))
+    if not echo:
+        return written
     if not hasattr(trained.run.data, "task"):
-        return names(ids) + written if echo else written
+        return names(ids) + written
     return f"prompt   {names(ids)}\nwritten  {written}" + (f"\nanswer   {expected}" if expected else "")
 
 

@@ -45,7 +45,12 @@ def test_seeds_are_counted_one_by_one():
     assert str(found) == "a loss at 128 < b loss at 128: 1.000 < 2.000, yes, 2 of 3 seeds"
     lines[0]["metrics"]["loss"]["128"] = None
     _, (found,) = judge(Claim("x", "", (A < B,)), lines)
-    assert (found.left, found.agreeing, found.seeds) == (2.0, 1, 2), "a seed that came to nothing is none"
+    assert str(found) == "a loss at 128 < b loss at 128: nan < 2.000, no, 1 of 3 seeds", "one seed that came to nothing, and the claim rests on nothing"
+
+
+def test_numbers_that_were_never_finite():
+    lines = some({"a": [None, None], "b": [None, None]})
+    assert judge(Claim("x", "", (A < B, A < 3)), lines)[0] == "not"
 
 
 def test_a_rise_is_a_difference_of_two_slices():

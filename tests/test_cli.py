@@ -253,8 +253,11 @@ def test_claims_and_their_verdicts(done, request, capsys):
     assert "here:  rope exact match at 3 >= 0: 0." in text and "not run     tiny_experiment:longer" in text
     assert text.splitlines()[-1] == "1 reproduced, 0 partly, 0 not, 1 not run"
     assert said(capsys, "claims", f"{name}:longer", "--size", "smoke", "--out", out).splitlines()[-1] == "0 reproduced, 0 partly, 0 not, 1 not run"
-    assert cli.main(["claims", f"{name}:long"]) == 2 and "unknown claim 'long' (did you mean longer?)" in capsys.readouterr().err
-    assert said(capsys, "claims", name).splitlines()[-1].endswith("2 not run"), "by committed results: there are none"
+    assert cli.main(["claims", f"{name}:long", "--size", "smoke"]) == 2 and "unknown claim 'long' (did you mean longer?)" in capsys.readouterr().err
+    assert said(capsys, "claims", name, "--size", "smoke").splitlines()[-1].endswith("2 not run"), "by committed results: there are none"
+    for words, complaint in ((["--size", "smok"], "unknown size 'smok' (did you mean smoke?)"), (["--size", "smoke", "--out", out + "x"], "is no folder"),
+                             (["--check"], "leave out names and --out")):
+        assert cli.main(["claims", name, *words]) == 2 and complaint in capsys.readouterr().err
 
 
 def test_every_experiment_has_its_claims_in_the_ledger(capsys):

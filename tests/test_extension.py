@@ -171,7 +171,7 @@ def test_plotting_a_file_again_shows_what_belongs_side_by_side(tmp_path, monkeyp
 
 @pytest.mark.parametrize("change, words", [
     (dict(methods=["none", "magic"]), "unknown method 'magic'"),
-    (dict(lengths=()), "must be at least the 32 tokens"),
+    (dict(lengths=()), "must be one or more, of at least 1 token"),
     (dict(lengths=(16, 64)), "must be at least the 32 tokens"),
     (dict(lengths=(64, 100)), "the longest a multiple of it"),
     (dict(depths=(1.5,)), "depth is between 0"),

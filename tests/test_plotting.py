@@ -43,6 +43,14 @@ def test_committed_results_lie_under_the_runs_of_their_names():
     assert any("dashed: committed results, 3 seeds" in text.get_text() for text in axes.texts)
 
 
+def test_committed_results_may_lack_a_length_or_the_metric():
+    """A new evaluation, or new lengths of an old one, are drawn over what there was before."""
+    new = lines(1)[0]
+    old = new | {"metrics": {"exact_match": {name: value for name, value in list(new["metrics"]["exact_match"].items())[:-1]}}}
+    assert len(axes_of([new], FIGURE, [old]).get_lines()) == 3
+    assert len(axes_of([new], FIGURE, [old | {"metrics": {"other": {"1": 1.0}}}]).get_lines()) == 2
+
+
 def test_the_training_length_is_marked():
     axes = axes_of(lines(1), FIGURE)
     assert any(text.get_text() == "trained to 20" for text in axes.texts)

@@ -222,6 +222,13 @@ def test_a_median_is_not_that_of_the_seeds_that_fail_early():
     assert list(found) == ["8"] and found["8"].seeds == 2
 
 
+def test_figures_without_a_number_are_left_out():
+    """Some run was not asked for the metric, or it was never finite: the other figures are shown all the same."""
+    line = {"run": "a", "seed": 0, "config": {}, "metrics": {"m": {"8": 1.0}, "n": {"8": None}}}
+    assert report.with_lines([Figure("m"), Figure("n"), Figure("o")], [line]) == [Figure("m")]
+    assert report.summary([line], "n") == {}
+
+
 RANKING = Figure("exact_match", "Who goes furthest?", trained_to="data.max_length", ranking=True)
 
 
@@ -237,6 +244,12 @@ def test_a_ranking_is_the_mean_beyond_training_of_all_tasks():
     points = {run: points["every length beyond training"] for run, points in report.summary(found, "exact_match").items()}
     assert list(points) == ["nope", "rope"] and points["nope"].median == pytest.approx(0.5)
     assert (points["rope"].low, points["rope"].high, points["rope"].seeds) == (pytest.approx(0.25), pytest.approx(0.3), 2)
+
+
+def test_a_changed_run_does_not_change_the_ranking():
+    rows = {"rope-copy": [(1, 0.5, 0.5)], "nope-copy": [(1, 1, 1)], "rope-sort": [(1, 0, 0)], "nope-sort": [(1, 1, 1)]}
+    found = report.shown(ranked(rows | {"rope-copy[train.steps=10]": [(0, 0, 0)]}), RANKING)
+    assert [(line["run"], line["metrics"]["exact_match"]["every length beyond training"]) for line in found] == [("nope", 1.0), ("rope", 0.25)]
 
 
 def test_a_ranking_compares_like_with_like():

@@ -1,6 +1,7 @@
 """Runs that share what is trained: parameters read with other positions, training that goes on from another run's, each trained once."""
 import json
 import os
+import shutil
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +11,10 @@ import pytest
 from flax import nnx
 
 import lcref.train
-from lcref import config, finished, results, running, training
-from lcref.evaluate import ExactMatch
+from lcref import config, finished, results, running, showing, training
+from lcref.data import corpora
+from lcref.data.text import Text
+from lcref.evaluate import ChunkLoss, ExactMatch
 from lcref.experiment import Experiment, Run, Watch, load, run, run_all
 from lcref.nn.decoder import Decoder
 from lcref.nn.mixers import AttentionConfig
@@ -137,6 +140,40 @@ def test_what_was_moved_aside_comes_back(trained, tmp_path):
     for made in (BASE, small, replace(BASE, evals=())):
         run(made, tmp_path / "shared.smoke.jsonl", name="x")
     assert len(trained) == 2 and folders(tmp_path) == ["x-s0", f"x-s0-was-{training.identity(small)}"]
+
+
+def test_other_data_is_another_run(trained, tmp_path):
+    """A file that a config names may change while the config does not: the run is not finished then, and its checkpoints are others'."""
+    text = tmp_path / "book.txt"
+    made = replace(BASE, data=Text(corpus=str(text), length=8), evals=(ChunkLoss((4, 8), windows=2),))
+    made = replace(made, model=replace(made.model, vocab=made.data.vocab))
+
+    def again(content):
+        text.write_bytes(content)
+        for known in (corpora.load, corpora.fingerprint):
+            known.cache_clear()
+        return run_all(experiment(base=made), "smoke", seeds=1, out=tmp_path)
+    first, second = again(b"a b c d " * 99), again(b"a b c d " * 99)
+    assert first == second and len(trained) == 1
+    with pytest.raises(ValueError, match="base-s0 holds the checkpoint of another configuration, or of other data"):
+        again(b"e f g h " * 99)
+    shutil.rmtree(tmp_path / "checkpoints")
+    (line,) = again(b"e f g h " * 99)
+    assert line["data"] == made.data.fingerprint() != first[0]["data"] and results.read(tmp_path / "shared.smoke.jsonl") == [line]
+
+
+def test_two_evaluations_of_one_name(tmp_path):
+    made = replace(BASE, evals=(BASE.evals[0], replace(BASE.evals[0], seed=1)))
+    with pytest.raises(ValueError, match="two evaluations of this run measure exact_match at 3"):
+        run_all(experiment(base=made), "smoke", seeds=1, out=tmp_path)
+
+
+def test_a_config_that_is_back_is_shown_again(tmp_path):
+    """Changed, run, and changed back: the file ends with the changed one's line, and is not read as if that were declared."""
+    for made in (BASE, replace(BASE, train=replace(BASE.train, warmup=3)), BASE):
+        run_all(experiment(base=made), "smoke", seeds=1, out=tmp_path)
+    shown = showing.lines_of(experiment(base=BASE), tmp_path / "shared.smoke.jsonl")
+    assert [line["digest"] for line in shown] == [config.digest(BASE)] and len(results.read(tmp_path / "shared.smoke.jsonl")) == 2
 
 
 def test_a_name_that_now_means_something_else(trained, tmp_path):

@@ -38,7 +38,8 @@ def test_a_batch_without_scored_tokens_has_loss_zero():
     decoder = lambda inputs, **kwargs: jnp.zeros((*inputs.shape, 20))
     batch = dict(inputs=np.zeros((2, 3), int), targets=np.zeros((2, 3), int), weights=np.zeros((2, 3), np.float32))
     assert float(loss_of(decoder, batch, None)) == 0
-    assert float(loss_of(decoder, batch | dict(weights=np.eye(2, 3, dtype=np.float32)), None)) == pytest.approx(np.log(20))
+    for scale in (1, 1e-3):
+        assert float(loss_of(decoder, batch | dict(weights=scale * np.eye(2, 3, dtype=np.float32)), None)) == pytest.approx(np.log(20))
 
 
 def test_position_ids_of_a_pass():
@@ -47,7 +48,10 @@ def test_position_ids_of_a_pass():
     assert position_ids(Rope(), None, plain) is None
     assert position_ids(Rope(), None, packed) is packed["positions"]
     one, two = (np.asarray(position_ids(MODEL.position, jax.random.key(i), plain)) for i in range(2))
-    assert one.shape == (1, 8) and (np.diff(one) > 0).all() and one.max() < 32 and (one != two).any()
+    assert one.shape == (4, 8) and one.max() < 32 and (one != two).any()
+    for row, weights in zip(one, plain["weights"]):
+        real = np.flatnonzero(weights)[-1] + 1
+        assert (np.diff(row[:real]) > 0).all() and (row[real:] == row[real - 1]).all(), "ids are drawn for as many tokens as a row has"
     ids = np.asarray(position_ids(MODEL.position, jax.random.key(0), packed))
     assert (ids[0, 2:] == ids[1, :3]).all() and (ids[0, :2] == ids[1, :2]).all(), "one position has one id in the whole batch"
 

@@ -158,6 +158,7 @@ def test_eval_options(capsys, trained, options, said):
     (["--prompt", "a b ?!"], ["'?!'", "Copy"]),
     (["--tokens", "0"], ["tokens must be at least 1"]),
     (["--temperature", "-1"], ["temperature", "-1"]),
+    (["--top-k", "3"], ["greedily", "temperature above 0"]),
     (["--temperature", "1", "--top-p", "2"], ["top_p", "2"]),
     (["--temperature", "1", "--top-k", "999"], ["top_k", "999", "42"]),
 ])

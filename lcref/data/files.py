@@ -32,8 +32,10 @@ def _file(path: str) -> dict[str, dict[str, bytes]]:
 
 
 def _folder(path: str) -> dict[str, dict[str, bytes]]:
+    def refuse(error: OSError):
+        raise ValueError(f"corpus {path!r} has a folder that cannot be read: {error}")
     found = {}
-    for here, folders, files in os.walk(path):
+    for here, folders, files in os.walk(path, onerror=refuse):
         folders[:] = sorted(f for f in folders if not f.startswith("."))
         for file in sorted(f for f in files if not f.startswith(".")):
             whole = os.path.join(here, file)

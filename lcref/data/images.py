@@ -5,7 +5,8 @@
     tfds:NAME       any TFDS set with an image and a label (mnist, cifar10, ...), through array_record; colours become their luma
 
 Every set has the same form: split -> Images. Where a set brings no split of its own, a permutation that never changes sets a fifth apart
-for the test and a sixth of the rest for validation; where it lacks only the validation split, a tenth of its train split is that.
+for the test and a sixth of the rest for validation; where it lacks only the validation split, a tenth of its train split is that, and a fifth
+where it lacks only the test.
 To add one: write a function that returns that form, and give it a line in IMAGES.
 """
 
@@ -71,8 +72,10 @@ def from_tfds(name: str) -> dict[str, Images]:
     found = {split: grey(name, read(sources[split]), classes) for split in SPLITS if split in sources}
     if "train" not in found:
         raise ValueError(f"TFDS set {name!r} has no train split; there is: {', '.join(sources)}")
-    if "test" not in found:
+    if "test" not in found and "validation" not in found:
         return apart(found["train"])
+    if "test" not in found:
+        found["train"], found["test"] = cut(found["train"], 0.2)
     if "validation" not in found:
         found["train"], found["validation"] = cut(found["train"], 0.1)
     return {split: found[split] for split in SPLITS}

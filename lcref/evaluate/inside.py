@@ -34,7 +34,8 @@ class StateSpread(scoring.OfWindows):
 
         state_spread          standard deviation over a head's P x N numbers, mean over rows, median over heads and layers
         state_spread_largest  the same, of the head that has the largest
-        first_token_left      exp(a_1 + ... + a_t), mean over rows, of the head that forgets least: 1 where nothing is forgotten
+        first_token_left      exp(a_1 + ... + a_t), mean over rows, of the head that forgets least: 1 where nothing is forgotten. By decays
+                              alone: what CapState scales away, and RecentOnly does not read, counts as kept
 
     A state that grows on past the training length was never seen by what reads it: state collapse (arXiv 2410.07145).
     """
@@ -50,8 +51,11 @@ class StateSpread(scoring.OfWindows):
 
     def fits(self, model):
         """ValueError for a DecoderConfig without a Mamba-2 layer that keeps a plain state."""
-        if not any(isinstance(mixer, Mamba2Config) and not isinstance(mixer.memory, RecentOnly) for mixer in model.mixers()):
+        layers = [mixer for mixer in model.mixers() if isinstance(mixer, Mamba2Config)]
+        if not any(not isinstance(mixer.memory, RecentOnly) for mixer in layers):
             raise ValueError("StateSpread looks at the states of Mamba-2 layers, and this model has none that keeps one")
+        if any(mixer.allow_neg_eigval for mixer in layers):
+            raise ValueError("StateSpread adds up log decays, and with allow_neg_eigval a decay has a sign: it has no logarithm")
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -145,7 +149,7 @@ class EmbeddingSpread(scoring.OfWindows):
         input_cosine      the same of the tokens' embeddings alone, the control: what averaging over more tokens does by itself
         sibling_found     share of rows whose nearest among the second rows of all windows is its own window's
 
-    ValueError for models without attention or embeddings of tokens to average, and below 2 windows.
+    ValueError for models that are no Decoder, and below 2 windows.
     """
     lengths: tuple[int, ...] = (64, 128, 256, 512, 1024, 2048)
     windows: int = 32

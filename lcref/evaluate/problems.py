@@ -70,10 +70,15 @@ class DepthMatch(ExactMatch):
     task: Any = None                           # another one in the same tokens (other filler); None: the source's
 
     def check(self, source):
-        super().check(source)
+        scoring.needs(self, source, "task")
         scoring.needs(self, task := self.task or source.task, "depth")
+        for length in self.lengths:
+            task.check(length)
         if task.tokens != source.task.tokens:
             raise ValueError(f"{task} writes in other tokens than {source.task}, which the model has learned")
+
+    def width(self, source):
+        return max(map((self.task or source.task).width, self.lengths))
 
     def __call__(self, decoder, source):
         """Each length has a program of its own: the longest rows are many times the shortest."""

@@ -20,10 +20,11 @@ def scored(graph, state, inputs, targets, positions):
 
 
 def score(decoder, inputs, targets, seed=0, real=None):
-    """`scored` over any number of rows, in equal batches (the last one padded), as numpy. Randomized position schemes draw ids from seed.
+    """`scored` over any number of rows, in equal batches (the last one padded), as numpy. Randomized position schemes draw ids from seed, for
+    each row its own: a share of rows is then one of draws as well.
 
-    real: of the T tokens, how many are not padding (default: all). Where frequencies depend on how long a row is (dynamic NTK, CLEX), all
-    padding stands at the last real position: the longest position is what such a scheme takes for the length.
+    real: of the T tokens, how many are not padding (default: all). Randomized ids are drawn for so many. Where frequencies depend on how long
+    a row is (dynamic NTK, CLEX), all padding stands at the last real position: the longest position is what such a scheme takes for the length.
     """
     graph, state = nnx.split(decoder)
     rows, T = inputs.shape
@@ -36,7 +37,7 @@ def score(decoder, inputs, targets, seed=0, real=None):
         x, y = inputs[first:first + batch], targets[first:first + batch]
         short = batch - len(x)
         x, y = np.pad(x, ((0, short), (0, 0))), np.pad(y, ((0, short), (0, 0)))
-        ids = scheme.ids(jax.random.fold_in(jax.random.key(seed), n), jnp.arange(T)[None, :]) if scheme.draws_ids else clipped
+        ids = scheme.ids(jax.random.fold_in(jax.random.key(seed), n), plain(T)[None, :], np.full(batch, real)) if scheme.draws_ids else clipped
         results.append([np.asarray(r)[:batch - short] for r in scored(graph, state, x, y, ids)])
     return tuple(np.concatenate(column) for column in zip(*results))
 

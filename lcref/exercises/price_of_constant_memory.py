@@ -38,6 +38,6 @@ def decay(answer) -> bool:
             return verdict(f"decay(N={N}, d={d}, share={share}) is {alpha:g}: a decay of an endless stream lies between 0 and 1, 1 excluded")
         left = alpha ** (2 * d)
         found = NormalDist().cdf(np.sqrt(N * left / (1 / (1 - alpha**2) - left)))
-        if not found >= share:
+        if not found >= share - 1e-6:
             return verdict(f"decay(N={N}, d={d}, share={share}) is {alpha:.6g}, which lets {found:.4f} of the signs be read right")
     return verdict(None)

@@ -24,6 +24,7 @@ from lcref.ops.weights import Lssa, Softmax, softmax
 
 SMALL = 2**14                                              # T * S up to which one product beats a loop over tiles
 SMALL_SINGLE = 2**20                                       # and in float32 on a GPU, where no kernel here is fast
+CUDNN_WIDEST = 128                                         # of heads, on GPUs before Hopper as well
 
 
 def with_slopes(slopes, bias):
@@ -92,17 +93,20 @@ def on_gpu(q, **call):
     return elsewhere("gpu", "NVIDIA's GPUs") or flash_gpu.why_not(q, **call)
 
 
-def in_cudnn(q, *, bias, slopes, soft_cap, weights, return_lse, mask, q_pos, k_pos, **call):
+def in_cudnn(q, *, k, v, bias, slopes, soft_cap, weights, return_lse, mask, q_pos, k_pos, **call):
     if away := elsewhere("gpu", "NVIDIA's GPUs"):
         return away
+    if q.shape[-1] % 8 or q.shape[-1] > CUDNN_WIDEST or v.shape[-1] != q.shape[-1]:
+        return (f"its heads are a multiple of 8 and at most {CUDNN_WIDEST} wide, the values as wide as the keys; "
+                f"these are {q.shape[-1]} and {v.shape[-1]} wide")
     if bias is not None or slopes is not None or soft_cap is not None or type(weights) is not Softmax or return_lse:
         return "it does plain softmax: no bias, slopes, soft cap or log-sum-exp"
     if q.dtype not in (jnp.bfloat16, jnp.float16):
         return f"it computes in bfloat16 or float16, not {q.dtype}"
     if q_pos is not None or k_pos is not None:
         return "queries and keys stand at slots 0, 1, 2, ... in it"
-    if not (mask is None or isinstance(mask, masks.Causal) or causal_window(mask)):
-        return "its masks are none, causal(), and causal() & window(n): a row that sees nothing would not come out as 0"
+    if not (mask is None or isinstance(mask, masks.Causal) or (n := causal_window(mask)) and q.shape[1] < k.shape[1] + n):
+        return "its masks are none, causal(), and causal() & window(n) where every query sees a key: a row that sees nothing would not come out as 0"
     return None
 
 
@@ -134,16 +138,16 @@ def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=N
         if bias is not None and not callable(bias):
             raise ValueError("slopes and a bias array cannot be combined; add the slopes to the array or pass the bias as a function")
     call = dict(mask=mask, bias=bias, slopes=slopes, scale=scale, soft_cap=soft_cap, weights=weights, q_pos=q_pos, k_pos=k_pos, return_lse=return_lse)
-    name = implementation or pick(q, k, call)
-    if reason := WHY_NOT[name](q=q, **call):
+    name = implementation or pick(q, k, v, call)
+    if reason := WHY_NOT[name](q=q, k=k, v=v, **call):
         raise ValueError(f"attention by {name} cannot do this: {reason}")
     return IMPLEMENTATIONS[name](q, k, v, **call)
 
 
-def pick(q, k, call):
+def pick(q, k, v, call):
     """Small: dense. Else the device's kernel where it can, and tiles where not. On a GPU kernels are for half precision."""
     single = q.dtype == jnp.float32 and jax.default_backend() == "gpu"
     if q.shape[1] * k.shape[1] <= (SMALL_SINGLE if single else SMALL):
         return "dense"
     kernels = ("pallas_tpu",) if single else ("pallas_tpu", "cudnn", "pallas_gpu")
-    return next(name for name in (*kernels, "chunked") if WHY_NOT[name](q=q, **call) is None)
+    return next(name for name in (*kernels, "chunked") if WHY_NOT[name](q=q, k=k, v=v, **call) is None)

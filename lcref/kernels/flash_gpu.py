@@ -65,7 +65,7 @@ class Plan(NamedTuple):
     interpret: Any
 
 
-def why_not(q, *, weights=softmax, **call):
+def why_not(q, *, v, weights=softmax, **call):
     """What of a call to attention this kernel cannot do, in words; None where it can all."""
     if triton is None:
         return f"it is written for Pallas on Triton, which jax {jax.__version__} has no more"
@@ -73,8 +73,8 @@ def why_not(q, *, weights=softmax, **call):
         return f"its weights are softmax, not {type(weights).__name__}"
     if q.dtype not in (jnp.float32, jnp.bfloat16, jnp.float16):
         return f"it computes in float32, bfloat16 or float16, not {q.dtype}"
-    if q.shape[-1] > WIDEST:
-        return f"its heads are at most {WIDEST} wide, not {q.shape[-1]}"
+    if (wide := max(q.shape[-1], v.shape[-1])) > WIDEST:
+        return f"its heads are at most {WIDEST} wide, not {wide}"
     return not_in_tiles(**call)
 
 

@@ -32,18 +32,21 @@ def packed(segments):
     return index - jax.lax.cummax(jnp.where(starts, index, 0), axis=segments.ndim - 1)
 
 
-def randomized(key, T, max_length):
+def randomized(key, T, max_length, length=None):
     """T sorted distinct ids, uniform over the subsets of range(max_length).  -> int32 [T].  arXiv 2305.16843, section 3.
 
-    One draw is shared by the whole batch, and ids are drawn again at test time, as in the authors' code. T = max_length gives
-    0..T-1. Raises ValueError if T > max_length. O(max_length log max_length): a permutation and a sort.
+    length: of the T tokens, how many are not padding (default: all; may be traced, from 1 to T). They have ids as in a row of that length,
+    and the padding repeats the last. Ids are drawn again at test time, as in the authors' code. T = max_length gives 0..T-1.
+    Raises ValueError if T > max_length. O(max_length log max_length): a permutation and a sort.
 
     Deviation: for relative schemes the authors draw distances (0 stays exact, both sides mirrored); here every scheme gets the
     same ids and takes differences, so one mechanism serves all of them.
     """
     if not 1 <= T <= max_length:
         raise ValueError(f"cannot draw {T} distinct positions from range({max_length}): need 1 <= T <= max_length")
-    return jnp.sort(jax.random.choice(key, max_length, (T,), replace=False)).astype(jnp.int32)
+    drawn, length = jax.random.permutation(key, max_length), T if length is None else length
+    ids = jnp.sort(jnp.where(jnp.arange(max_length) < length, drawn, max_length))[:T].astype(jnp.int32)
+    return jnp.minimum(ids, ids[length - 1])
 
 
 def stretched(table, factor, keep):

@@ -58,7 +58,8 @@ class TaskSource:
 @dataclass(frozen=True)
 class HintedSource(TaskSource):
     """The same, but each row poses the `hint` instead of the task with probability `fraction`; what a hint's tokens score counts `hint_weight`
-    times as much. Evaluations ask the task alone. ValueError for a fraction outside 0..1, and for hints in other ids than the task's.
+    times as much. A length below the hint's shortest becomes that. Evaluations ask the task alone. ValueError for a fraction outside 0..1,
+    and for hints in other ids than the task's.
 
     With a fraction of 0 the batches are not those of TaskSource: which rows are hints is drawn all the same.
     """

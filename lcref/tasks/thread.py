@@ -11,6 +11,7 @@ Needle Threading, arXiv 2411.05000; here ids in place of UUIDs.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import Literal
 
 import numpy as np
@@ -26,7 +27,8 @@ class Thread(Task):
     T = 2 length + 4, and hops - 1 more with `path`.
 
     direction: the order in the text of a thread's pairs, of all threads. path: answer with every key on the way and not only the last.
-    Longest: what `keys` different ids can write. Shortest: one thread. ValueError for an unknown direction, hops < 1, fewer than hops + 1 keys.
+    Longest: up to it `keys` different ids can write every length. Shortest: one thread.
+    ValueError for an unknown direction, hops < 1, fewer than hops + 1 keys.
 
     >>> print(show(Thread(hops=2, keys=9, path=True), np.random.default_rng(0), length=4, samples=1))
     length 4
@@ -57,8 +59,12 @@ class Thread(Task):
 
     @property
     def longest(self) -> int:
-        whole, left = divmod(self.keys, self.hops + 1)
-        return whole * self.hops + min(left // 2, self.hops - 1)
+        return next(n for n in count(self.hops) if self.needed(n + 1) > self.keys)
+
+    def needed(self, length: int) -> int:
+        """How many different ids `length` pairs are written with. It may fall from one length to the next: single pairs become a thread."""
+        threads, single = divmod(length, self.hops)
+        return threads * (self.hops + 1) + 2 * single
 
     def width(self, length: int) -> int:
         self.check(length)
@@ -67,7 +73,7 @@ class Thread(Task):
     def sample(self, rng: np.random.Generator, batch: int, length: int) -> Batch:
         self.check(length)
         threads, single = divmod(length, self.hops)
-        ids = CONTENT + unique(rng, batch, threads * (self.hops + 1) + 2 * single, self.keys)
+        ids = CONTENT + unique(rng, batch, self.needed(length), self.keys)
         along = ids[:, : threads * (self.hops + 1)].reshape(batch, threads, self.hops + 1)
         pairs = np.stack([along[:, :, :-1], along[:, :, 1:]], axis=-1).reshape(batch, -1, 2)
         pairs = np.concatenate([pairs, ids[:, threads * (self.hops + 1) :].reshape(batch, single, 2)], axis=1)  # [B,length,2]

@@ -141,8 +141,8 @@ class TuringTrace(Task):
     """A tape of `length` symbols (pairs of symbols for addition and compare), and the trace of `machine` over it. All of it is scored. A trace has
     as many steps as the tape has cells, give or take one; that of bubble_sort 3 n (n + 1) / 2 + 1.
 
-    Increment: so many nines at the low end, uniform in 0 .. length. Compare: so many equal places before the first that may differ, likewise.
-    Longest: what the addresses hold. KeyError for an unknown machine.
+    Increment: at least so many nines at the low end, uniform in 0 .. length. Compare: so many equal places before the first that may
+    differ, likewise. Longest: what the addresses hold. KeyError for an unknown machine.
 
     >>> print(show(TuringTrace(), np.random.default_rng(0), length=3, samples=1))
     length 3

@@ -88,10 +88,10 @@ def test_images_of_a_tfds_set(monkeypatch):
         return type("Records", (list,), {"dataset_info": SimpleNamespace(features=features)})(
             {"image": np.full((2, 2, 1), i, np.uint8), "label": i % 3} for i in range(n))
     sets = {"both": dict(train=records(20), test=records(5)), "one": dict(train=records(30)), "none": dict(test=records(5)),
-            "bare": dict(train=records(3, ("image",)))}
+            "two": dict(train=records(10), validation=records(7)), "bare": dict(train=records(3, ("image",)))}
     monkeypatch.setattr(tfds_text, "open_set", lambda name: sets[name])
     sizes = lambda name: [len(images.from_tfds(name)[split].labels) for split in SPLITS]
-    assert sizes("both") == [18, 2, 5] and sizes("one") == [20, 4, 6]
+    assert sizes("both") == [18, 2, 5] and sizes("one") == [20, 4, 6] and sizes("two") == [8, 7, 2]
     assert images.from_tfds("both")["test"].pixels[:, 0, 0].tolist() == [0, 1, 2, 3, 4] and images.from_tfds("one")["train"].classes == 3
     with pytest.raises(ValueError, match="'none' has no train split; there is: test"):
         images.from_tfds("none")

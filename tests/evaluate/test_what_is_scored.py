@@ -84,6 +84,20 @@ def test_exact_match_wants_all_of_the_answer_and_nothing_else(looked):
     assert {inputs.shape for inputs, _ in looked} == {(200, 12)}, "every length in the width of the longest: one program"
 
 
+def test_randomized_ids_do_not_know_the_other_lengths(monkeypatch):
+    """A problem's ids are drawn for its own tokens, whatever it is padded to, and for each problem anew."""
+    drawn = []
+    monkeypatch.setattr(scoring, "scored", lambda graph, state, x, y, ids: drawn.append(np.asarray(ids)) or (np.zeros(x.shape), np.zeros(x.shape, bool)))
+    source = TaskSource(Copy(2), 1, 3)
+    decoder = make(vocab=source.vocab, embed_std=0.02, position=Randomized(Rope(), 64))
+    for longest in (3, 9):
+        ExactMatch(lengths=(3, longest))(decoder, source)
+    real = source.task.width(3)
+    alone, padded = drawn[0], drawn[2]
+    np.testing.assert_array_equal(padded[:, :real], alone[:, :real])
+    assert padded.shape == (200, source.task.width(9)) and len(np.unique(alone, axis=0)) > 190
+
+
 def test_depth_match_by_length_and_depth(looked):
     """Every row is a problem of its depth; right are keys of odd digits, wherever they stand."""
     found = DepthMatch(lengths=(4, 20), depths=(0.0, 0.25, 1.0), samples=50)(None, TaskSource(Passkey(digits=2), 1, 20))

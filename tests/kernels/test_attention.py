@@ -72,12 +72,18 @@ PLAIN = dict(mask=masks.causal(), bias=None, slopes=None, scale=None, soft_cap=N
     ("pallas_gpu", "gpu", dict(q_pos=np.arange(40) + 1), "slots 0, 1, 2"),
     ("pallas_gpu", "gpu", dict(dtype=jnp.int32), "float32, bfloat16 or float16, not int32"),
     ("pallas_gpu", "gpu", dict(K=512), "at most 256 wide, not 512"),
+    ("pallas_gpu", "gpu", dict(V=512), "at most 256 wide, not 512"),
     ("pallas_gpu", "gpu", dict(mask=~masks.segments(IDS, IDS)), "one factor of the mask"),
     ("cudnn", "gpu", dict(), "bfloat16 or float16, not float32"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16), None),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.window(5) & masks.causal()), None),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=None), None),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.window(5)), "a row that sees nothing"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.causal() & masks.window(5), S=395), "a row that sees nothing"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, mask=masks.causal() & masks.window(5), S=396), None),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, K=20), "these are 20 and 20 wide"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, K=256), "these are 256 and 256 wide"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, V=32), "and 32 wide"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, return_lse=True), "no bias, slopes, soft cap or log-sum-exp"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, k_pos=np.arange(40)), "slots 0, 1, 2")])
 def test_what_each_implementation_takes(name, device, change, reason, monkeypatch):
@@ -85,16 +91,18 @@ def test_what_each_implementation_takes(name, device, change, reason, monkeypatc
     monkeypatch.setattr(jax, "default_backend", lambda: device)
     call = PLAIN | change
     q = jnp.zeros((B, 400, H, call.pop("K", K)), call.pop("dtype", jnp.float32))
-    found = WHY_NOT[name](q=q, **call)
+    k = jnp.zeros((B, call.pop("S", 400), *q.shape[2:]), q.dtype)
+    v = jnp.zeros((*k.shape[:3], call.pop("V", q.shape[3])), q.dtype)
+    found = WHY_NOT[name](q=q, k=k, v=v, **call)
     assert found is None if reason is None else reason in found
     single = device == "gpu" and q.dtype == jnp.float32
-    otherwise = "dense" if single else "pallas_gpu" if name == "cudnn" and WHY_NOT["pallas_gpu"](q=q, **call) is None else "chunked"
-    assert pick(q, q, call) == (otherwise if single or reason else name) and pick(q[:, :40], q[:, :40], call) == "dense"
+    otherwise = "dense" if single else "pallas_gpu" if name == "cudnn" and WHY_NOT["pallas_gpu"](q=q, k=k, v=v, **call) is None else "chunked"
+    assert pick(q, k, v, call) == (otherwise if single or reason else name) and pick(q[:, :40], k[:, :40], v[:, :40], call) == "dense"
 
 
 def test_single_precision_on_a_gpu(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    at = lambda T: pick(*[jax.ShapeDtypeStruct((1, T, H, K), jnp.float32)] * 2, PLAIN)
+    at = lambda T: pick(*[jax.ShapeDtypeStruct((1, T, H, K), jnp.float32)] * 3, PLAIN)
     assert (at(1024), at(1025)) == ("dense", "chunked")
 
 
@@ -102,9 +110,9 @@ def test_what_cudnn_cannot_do_the_other_kernel_does(monkeypatch):
     """And a jax without the backend that it is written for is a reason, not a crash."""
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     q = jnp.zeros((B, 400, H, K), jnp.bfloat16)
-    assert [pick(q, q, PLAIN | change) for change in (dict(), dict(soft_cap=2.0), dict(bias=jnp.zeros(1)))] == ["cudnn", "pallas_gpu", "chunked"]
+    assert [pick(q, q, q, PLAIN | change) for change in (dict(), dict(soft_cap=2.0), dict(bias=jnp.zeros(1)))] == ["cudnn", "pallas_gpu", "chunked"]
     monkeypatch.setattr(flash_gpu, "triton", None)
-    assert pick(q, q, PLAIN | dict(soft_cap=2.0)) == "chunked" and "has no more" in WHY_NOT["pallas_gpu"](q=q, **PLAIN)
+    assert pick(q, q, q, PLAIN | dict(soft_cap=2.0)) == "chunked" and "has no more" in WHY_NOT["pallas_gpu"](q=q, k=q, v=q, **PLAIN)
 
 
 def test_at_least_these_exist():

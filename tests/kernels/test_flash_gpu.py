@@ -152,4 +152,4 @@ def test_what_it_refuses():
         flash_attention(*x, mask=causal() | segments(IDS, IDS), interpret=True)
     with pytest.raises(ValueError, match="at most 256 wide in this kernel, not 300"):
         flash_attention(*x[:2], normal(2, T, 1, 300), interpret=True)
-    assert flash_gpu.why_not(x[0], mask=causal()) is None
+    assert flash_gpu.why_not(x[0], v=x[2], mask=causal()) is None

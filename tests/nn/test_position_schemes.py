@@ -159,6 +159,17 @@ def test_randomized_ids():
     np.testing.assert_array_equal(Randomized(max_length=T).ids(jax.random.key(1), pos), pos)
 
 
+def test_randomized_ids_of_padded_rows():
+    """Every row its own draw, as wide as the row is long, whatever it is padded to."""
+    cfg, lengths = Randomized(max_length=100), np.array([T, 3, 3, 1])
+    ids = np.asarray(jax.jit(lambda key: cfg.ids(key, positions.plain(T)[None], lengths))(jax.random.key(1)))
+    assert ids.shape == (4, T) and not np.array_equal(ids[1], ids[2])
+    for row, length in zip(ids, lengths):
+        assert (np.diff(row[:length]) > 0).all() and (row[length:] == row[length - 1]).all()
+    many = np.asarray(cfg.ids(jax.random.key(2), positions.plain(T)[None], np.full(2000, 3)))
+    assert abs(many[:, 2].mean() - 74.75) < 2                                   # the largest of 3 out of range(100): 3 * 101 / 4 - 1
+
+
 def test_randomized_ids_of_a_stream_in_pieces():
     cfg, key = Randomized(), jax.random.key(4)
     whole = cfg.ids(key, np.arange(30)[None])

@@ -47,6 +47,14 @@ def test_randomized_is_strictly_increasing_and_in_range(T, max_length):
         assert (np.diff(ids) > 0).all() and 0 <= ids[0] and ids[-1] < max_length
 
 
+def test_randomized_ids_do_not_depend_on_padding():
+    key = jax.random.key(5)
+    draw = jax.jit(lambda length: positions.randomized(key, 30, 64, length))
+    for length in (1, 12, 30):
+        alone = positions.randomized(key, length, 64)
+        np.testing.assert_array_equal(draw(length), np.pad(alone, (0, 30 - length), mode="edge"))
+
+
 def test_randomized_at_max_length_is_plain():
     np.testing.assert_array_equal(positions.randomized(jax.random.key(3), 50, 50), positions.plain(50))
 

@@ -66,3 +66,11 @@ def test_variables_by_hand(begins, turn):
 def test_impossible_needles_threads_and_variables(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+@pytest.mark.parametrize("hops, keys", [(1, 9), (2, 9), (3, 64), (4, 10), (7, 256), (8, 256)])
+def test_every_length_up_to_the_longest_can_be_written(hops, keys):
+    task = Thread(hops=hops, keys=keys)
+    for length in range(task.shortest, task.longest + 1):
+        assert task.sample(np.random.default_rng(length), 1, length).inputs.shape == (1, task.width(length))
+    assert task.needed(task.longest + 1) > keys

@@ -1,7 +1,9 @@
 """Other ids for any scheme: T sorted distinct ids out of range(max_length) in place of 0..T-1."""
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
+import jax
 import jax.numpy as jnp
 
 from lcref.nn.positions.rotary import Rope
@@ -13,8 +15,9 @@ from lcref.ops import positions
 class Randomized(PositionConfig):
     """Any scheme, told T sorted distinct ids out of range(max_length) in place of 0..T-1.  arXiv 2305.16843.
 
-    The module is the base scheme's; what is new is `ids`. Draw once per forward pass, in training and in evaluation alike:
-        positions = cfg.ids(key, plain(T)[None])
+    The module is the base scheme's; what is new is `ids`. Draw once per forward pass, in training and in evaluation alike, a table for all rows
+    or one for each, by how many of its T tokens are not padding (ids spread by that number, so padding must not count):
+        positions = cfg.ids(key, plain(T)[None])               positions = cfg.ids(key, plain(T)[None], lengths)
     and, when a stream is decoded in pieces, once for the whole stream: `length` = how many tokens it may come to hold.
     """
     draws_ids: ClassVar[bool] = True
@@ -48,10 +51,16 @@ class Randomized(PositionConfig):
 
         Every row is given the same table: position p has one id in the whole batch. Raises ValueError without a key, for
         length > max_length, and for known positions >= length; traced ones past it get the id max_length, which no draw contains.
+
+        With length [B], how many tokens of each row are not padding, pos is [1,T], 0..T-1: every row is given a table of its own [B,T], drawn
+        for its length, and its padding the last id in it.
         """
         if key is None:
             raise ValueError("randomized positions need a key: ids(key, pos)")
         length = pos.shape[-1] if length is None else length
+        if jnp.ndim(length):
+            draw = partial(positions.randomized, T=pos.shape[-1], max_length=self.max_length)
+            return jax.vmap(lambda key, n: draw(key, length=n))(jax.random.split(key, len(length)), jnp.asarray(length))
         table, here = positions.randomized(key, length, self.max_length), positions.known(pos)
         if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
             raise ValueError(f"positions {here.min()} to {here.max()} with ids drawn for {length}: give the whole stream's length")
