@@ -158,12 +158,12 @@ def test_one_diverging_run_does_not_stop_the_others(tiny, tmp_path):
 # ------------------------------------------------------------------------------------------------- from a folder, after all
 
 def test_a_finished_run_is_measured_again_from_its_folder(done):
-    out, lines = done
+    (out, lines), found = done, {}
     for folder in (out / "checkpoints" / "tiny_experiment.smoke").iterdir():
         trained = finished.revive(folder)
         assert trained.step == trained.run.train.steps
-        again = trained.run.evals[0](trained.decoder, trained.run.data)
-        assert again == metrics(lines).get((trained.name, trained.seed), again)
+        found[trained.name, trained.seed] = trained.run.evals[0](trained.decoder, trained.run.data)
+    assert len(lines) == 4 and {key: found[key] for key in metrics(lines)} == metrics(lines)
 
 
 def test_seeds_trained_together_are_found_one_by_one(tiny, done, tmp_path):

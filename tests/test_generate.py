@@ -154,6 +154,11 @@ def test_randomized_ids_are_drawn_once_for_a_stream():
     """Greedy decoding then depends on the seed through the ids alone."""
     written = [np.asarray(generate(make(Randomized(Rope(), max_length=1000)), PROMPT, 5, temperature=0, seed=seed)) for seed in (0, 0, 1, 2)]
     assert (written[0] == written[1]).all() and any((written[0] != other).any() for other in written[2:])
+    # each row has ids as for all that is read, prompt and answer but its last token: the whole pass with them says the same
+    decoder, answer = make(Randomized(Rope(), max_length=1000)), written[2]
+    ids = decoder.cfg.position.ids(jax.random.split(jax.random.key(1))[1], np.arange(T + 4)[None], np.full(B, T + 4))
+    logits = np.asarray(decoder(np.concatenate([PROMPT, answer[:, :-1]], 1), positions=ids))
+    assert (answer == logits[:, T - 1:].argmax(-1)).all() and not (ids[0] == ids[1]).all()
 
 
 # ------------------------------------------------------------------------------------------------------------------ errors

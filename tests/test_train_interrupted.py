@@ -115,19 +115,19 @@ def start(*seeds, **kwargs):
 @pytest.mark.parametrize("seeds", [(0,), (0, 1)], ids=str)
 def test_a_run_begins_where_another_ended(seeds, tmp_path):
     """Warm-up starts at 0, so that steps 0 and 1 both meet the parameters of the start; batches and ids are those of its next steps."""
-    told = []
+    told, before = [], [x.tobytes() for x in weights(straight(*seeds)[0])]
     (continued, *_), _ = run(seeds, start=start(*seeds), report=told.append)
-    batch = SOURCE.batch(np.random.default_rng([0, 9]), 4)
-    want = [float(loss_of(straight(*seeds)[i].decoder, SOURCE.batch(np.random.default_rng([seed, 9]), 4),
-                          position_ids(MODEL.position, jax.random.fold_in(jax.random.key(seed), 9), batch))) for i, seed in enumerate(seeds)]
+    ninth = [SOURCE.batch(np.random.default_rng([seed, 9]), 4) for seed in seeds]
+    ids = [position_ids(MODEL.position, jax.random.fold_in(jax.random.key(seed), 9), batch) for seed, batch in zip(seeds, ninth)]
+    want = [float(loss_of(trained.decoder, *each)) for trained, *each in zip(straight(*seeds), ninth, ids)]
     assert told[0].loss == pytest.approx(np.mean(want), rel=1e-4)
-    assert [x.tobytes() for x in weights(straight(*seeds)[0])] != [x.tobytes() for x in weights(continued)]
+    assert before != [x.tobytes() for x in weights(continued)]
     with pytest.raises(Stopped):
         run(seeds, tmp_path, start=start(*seeds), **stop_at(4))
     trained, steps = run(seeds, tmp_path, start=start(*seeds, parameters=None))    # there is a checkpoint to go on from
     assert steps == [6, 8]
     assert [x.tobytes() for x in weights(trained[0])] == [x.tobytes() for x in weights(continued)]
-    assert [x.sum() for x in weights(straight(*seeds)[0])], "what it began with is still there: training reuses memory"
+    assert [x.tobytes() for x in weights(straight(*seeds)[0])] == before, "what it began with is still there: training reuses memory"
 
 
 def test_stopped_before_it_began_asks_for_its_start_again(tmp_path):

@@ -1,23 +1,25 @@
 """The door: every implementation is the same function, chosen by name, and refuses what it cannot do."""
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lcref.kernels import flash_gpu
+from lcref.kernels import attention as door
+from lcref.kernels import flash_gpu, flash_tpu
 from lcref.kernels.attention import IMPLEMENTATIONS, SMALL, WHY_NOT, dot_product_attention, pick
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.ops import masks
 from lcref.ops.attention import attend
 from lcref.ops.bias import alibi
-from lcref.ops.weights import WEIGHTS, LogN, Lssa, Tempered, softmax
+from lcref.ops.weights import WEIGHTS, LogN, Lssa, Lssar, Tempered, softmax
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
 B, H, G, K, V = 2, 4, 2, 8, 6
-# what runs on any machine; the others are compared where their device is
+# what runs on any machine; what the others are handed is asked at the end of this file, and their kernels have files of their own
 ANYWHERE = [name for name in IMPLEMENTATIONS if name in ("dense", "chunked")]
 
 
@@ -85,6 +87,11 @@ PLAIN = dict(mask=masks.causal(), bias=None, slopes=None, scale=None, soft_cap=N
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, K=256), "these are 256 and 256 wide"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, V=32), "and 32 wide"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, return_lse=True), "no bias, slopes, soft cap or log-sum-exp"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, weights=LogN(8.0)), "plain softmax"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, slopes=jnp.ones(H)), "plain softmax"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, soft_cap=2.0), "plain softmax"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, bias=lambda q, k: q), "plain softmax"),
+    ("cudnn", "gpu", dict(dtype=jnp.bfloat16, q_pos=np.arange(400) + 1), "slots 0, 1, 2"),
     ("cudnn", "gpu", dict(dtype=jnp.bfloat16, k_pos=np.arange(40)), "slots 0, 1, 2")])
 def test_what_each_implementation_takes(name, device, change, reason, monkeypatch):
     """And that where the device's kernel cannot, tiles do it."""
@@ -225,3 +232,39 @@ def test_an_unknown_implementation_lists_the_legal_ones():
 def test_wrong_arguments(change, words):
     with pytest.raises(ValueError, match=words):
         dot_product_attention(**(inputs() | change))
+
+
+# ------------------------------------------------------------------------------------------------- the entries of other devices
+
+@pytest.mark.parametrize("name, module, kernel, weights", [
+    ("pallas_gpu", flash_gpu, "flash_attention", softmax), ("pallas_tpu", flash_tpu, "flash_attention", softmax),
+    ("pallas_tpu", door, "softplus_attention", Lssar(3))])
+def test_the_door_hands_everything_on(name, module, kernel, weights, monkeypatch):
+    """Interpreted: mask, slopes, scale and soft cap arrive at the kernel that the weights ask for."""
+    monkeypatch.setattr(module, kernel, partial(getattr(module, kernel), interpret=True))
+    x = dict(q=normal(2, 40, 4, 32), k=normal(2, 40, 2, 32, seed=1), v=normal(2, 40, 2, 32, seed=2))
+    call = dict(mask=masks.causal() & masks.window(20), slopes=jnp.linspace(0.1, 1.0, 4), scale=0.7, soft_cap=2.0, weights=weights, return_lse=True)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        got, want = (quick(lambda x, one=one: IMPLEMENTATIONS[one](**x, **call))(x) for one in (name, "dense"))
+    assert_close(got, want)
+
+
+def test_the_door_of_cudnn(monkeypatch):
+    """jax.nn is asked for cuDNN, with masks and a scale that mean the same in its other implementation."""
+    real, asked = jax.nn.dot_product_attention, []
+    monkeypatch.setattr(jax.nn, "dot_product_attention", lambda *x, implementation, **kwargs: asked.append(implementation) or real(*x, **kwargs))
+    x = [normal(2, 40, 2, 32, seed=n) for n in range(3)]
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for mask in (None, masks.causal(), masks.causal() & masks.window(9)):
+            assert_close(IMPLEMENTATIONS["cudnn"](*x, mask=mask, scale=0.7), attend(*x, mask=mask, scale=0.7))
+    assert asked == ["cudnn"] * 3
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs an NVIDIA GPU: JAX_PLATFORMS=cuda,cpu pytest -m gpu")
+@pytest.mark.parametrize("n", [None, 64])
+@pytest.mark.parametrize("name", ["pallas_gpu", "cudnn"])
+def test_on_the_device(name, n):
+    q, k, v = (normal(2, 512, heads, 64, seed=heads).astype(jnp.bfloat16) for heads in (4, 2, 2))
+    mask = masks.causal() if n is None else masks.causal() & masks.window(n)
+    assert_close(dot_product_attention(q, k, v, mask=mask, implementation=name), attend(q, k, v, mask=mask), "bfloat16")

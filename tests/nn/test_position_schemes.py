@@ -10,6 +10,7 @@ from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, K
 from lcref.ops import positions, rope
 from lcref.ops.rope_scaling import SCALINGS
 from tests.nn.test_positions import PLAIN, B, K, Q, T, X, build, normal, strict  # noqa: F401 (strict: a fixture of every test here)
+from tests.tolerances import assert_close
 
 
 # ---------------------------------------------------------------------------------------------------- one by one
@@ -123,6 +124,8 @@ def test_kerple_starts_in_its_range_and_stays_positive():
     module = build(Kerple(), heads=500)
     r1, r2 = (jax.nn.softplus(p[...]) for p in (module.raw_r1, module.raw_r2))
     assert 0.009 < r1.min() < 0.05 and 1.9 < r1.max() < 2.001 and 0.009 < r2.min() < 0.05 and 0.95 < r2.max() < 1.001
+    far = 5 - np.arange(6)
+    assert_close(module.bias(np.array([5]), np.arange(6))[:, 0], -np.asarray(r1)[:, None] * np.log1p(np.asarray(r2)[:, None] * far))
     module.raw_r1[...] = jnp.full((500,), -30.0)                                # whatever the optimiser does, far is never favoured
     assert (np.asarray(module.bias(np.array([5]), np.array([0]))) <= 0).all()
 

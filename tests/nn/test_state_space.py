@@ -14,7 +14,7 @@ from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.mixers.s4 import S4Config, S4DConfig
 from lcref.nn.mixers.s5 import S5Config
-from lcref.ops.ssm import hippo, s4d
+from lcref.ops.ssm import hippo, s4, s4d, s5
 from lcref.ops.ssm.forgetting import CapState, ForgetMore, RecentOnly
 from lcref.train import parameter_groups
 from tests.compiling import quick
@@ -63,8 +63,25 @@ def test_s5_starts_as_hippo_seen_through_random_maps():
     assert_close(2 * (C @ Bt).real, np.asarray(C_real @ B_real))
 
 
+@pytest.mark.parametrize("kind", ["s4", "s4d", "s5"])
+def test_the_layer_is_its_formula(kind):
+    """y = W_value h * sigmoid(W_gate h), h = gelu(SSM(x) + D x), of a system that starts as HiPPO's."""
+    mixer, skip = BASE[kind].build(D, position=None, gain=1.0, rngs=nnx.Rngs(0)), np.linspace(-1.0, 2.0, D)
+    mixer.D[...] = jnp.asarray(skip, jnp.float32)
+    y = np.asarray({"s4": s4, "s4d": s4d, "s5": s5}[kind].FORMS["recurrent"](jnp.asarray(X), mixer.system())[0], np.float64) + skip * X
+    h = 0.5 * y * (1 + np.tanh(np.sqrt(2 / np.pi) * (y + 0.044715 * y**3)))
+    value, gate = (h @ np.asarray(layer.kernel[...], np.float64) for layer in (mixer.value, mixer.gate))
+    assert_close(mixer(jnp.asarray(X)), value / (1 + np.exp(-gate)))
+    if kind == "s4":
+        for got, want in zip(mixer.system()[:3], hippo.pairs(8)[:3]):
+            assert_close(got, np.broadcast_to(want, got.shape))
+
+
 def test_mamba2_starts_as_published():
     mixer = make(Mamba2Config(head_dim=1, expand=4))                               # 64 heads: a sample worth looking at
+    assert 0.45 < np.abs(mixer.conv_kernel[...]).max() <= 0.5                      # 4 taps
+    low = make(Mamba2Config(head_dim=1, expand=4, dt_min=1e-6, dt_max=1e-5))
+    np.testing.assert_allclose(jax.nn.softplus(low.dt_bias[...]), 1e-4, rtol=1e-3)
     dt, A = np.asarray(jax.nn.softplus(mixer.dt_bias[...])), np.asarray(jnp.exp(mixer.A_log[...]))
     assert (dt >= 0.999e-3).all() and (dt <= 0.1001).all() and np.log10(dt).std() > 0.4
     assert (A >= 1).all() and (A <= 16).all() and A.std() > 3

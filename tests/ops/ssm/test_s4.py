@@ -76,6 +76,21 @@ def results(family, form, T, packed=False):
     return gradients(family, form, normal(B, T, H, seed=T), parameters(family), initial(family), **kwargs)
 
 
+# ----------------------------------------------------------------------------------------------------------- the definition
+
+def test_s5_is_its_recurrence_in_numpy():
+    """x_t = exp(dt Lambda) x_{t-1} + (exp(dt Lambda) - 1) / Lambda B u_t, y_t = 2 Re(C x_t): both of each pair are counted."""
+    x, u = parameters("s5"), np.asarray(normal(B, 9, H))
+    Lambda, b, c, dt = (np.asarray(x[name], np.complex128) for name in ("Lambda", "B", "C", "dt"))
+    A = np.exp(dt * Lambda)
+    state, want = np.zeros((B, N // 2), complex), []
+    for t in range(9):
+        state = A * state + u[:, t] @ (((A - 1) / Lambda)[:, None] * b).T
+        want.append(2 * (state @ c.T).real)
+    for form in s5.FORMS.values():
+        assert_close(form(jnp.asarray(u), system("s5", x))[0], np.stack(want, 1))
+
+
 # ----------------------------------------------------------------------------------------------------------- forms agree
 
 @pytest.mark.parametrize("T", [1, 2, 63, 64, 65, 200])
@@ -172,6 +187,13 @@ def test_the_s4d_kernel_is_scipys_impulse_response():
     Lambda = s4d.lin(8)
     want = [2 * (C * np.expm1(0.05 * Lambda) / Lambda * np.exp(0.05 * Lambda * l)).sum().real for l in range(60)]
     assert_close(s4d.kernel(made, 60), np.array([want]))
+
+
+def test_the_s4d_kernel_of_the_bilinear_rule():
+    Lambda, C, dt = s4d.lin(8), np.random.default_rng(0).normal(size=4) + 1j, 0.05
+    A, Bbar = (1 + dt * Lambda / 2) / (1 - dt * Lambda / 2), dt / (1 - dt * Lambda / 2)
+    made = s4d.discretized(*(jnp.asarray(z[None], jnp.complex64) for z in (Lambda, np.ones(4), C)), jnp.asarray([dt], jnp.float32), "bilinear")
+    assert_close(s4d.kernel(made, 60), np.array([[2 * (C * Bbar * A**l).sum().real for l in range(60)]]))
 
 
 def test_values_of_s4d():
