@@ -6,7 +6,8 @@ Vinyals, Bengio and Kudlur (arXiv 1511.06391) read a set member by member, look 
 number of process steps), and write by pointing; the pointer network beside them reads the same set as a sequence (`in_order`). With a glimpse
 (`-glimpse`) the writer looks at the set once more before it points. And the same list in other orders of writing: largest first
 (`-descending`), from both ends inwards (`-ends_first`), every second one first (`-odds_first`), by a set encoder and by a transformer
-without positions (`decoder`), for which the set has no order but what its causal mask makes of it.
+without positions (`decoder`), for which the set has no order but what its causal mask makes of it, and whose logits sharpen with ln n, as those
+that point do not. Set encoders have 145,000 parameters (157,000 with a glimpse), the pointer network 79,000 (92,000), the transformer 117,000.
 
 The rates were chosen with another seed: 5e-3 rather than 2e-3 for the encoders, of a width of 64 and with pointers, all on one budget.
 About 40 seconds a run, two at a time on 2 cores; a quarter of an hour in all. Sizes gpu and paper train on up to 20 numbers and

@@ -3,7 +3,7 @@
     ^ c a b | c a b $          26 letters, trained on 2 to 20 of them, tested up to 100; scored: the whole copy, to the last letter
 
 The classic of length generalization. RoPE is perfect at 20 and gone at 25; windows on half of the heads and no positions on the rest
-(Hard-ALiBi) let a small model find its place by the last few letters (arXiv 2402.01032). About a minute per run on 2 cores.
+(Hard-ALiBi) let a small model find its place by the last few letters (arXiv 2402.01032). Two to four minutes a run, two at a time on 2 cores.
 
 Size gpu trains on up to 50 letters, as the paper does, and is sized for three seeds in under an hour at 10 TFLOP/s; size paper has the
 paper's model (12 layers, D = 1024, 16 heads, windows 1 to 8). Neither has been run yet. Deviation: a row is one string where the paper

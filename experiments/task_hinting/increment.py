@@ -70,7 +70,7 @@ PAPER = {"increment": "hints help with a second task, adding one, as well (arXiv
 at = lambda run, n: of(run, "exact_match", n)
 BUDGETS = ("1x", "4x")
 CLAIMS = (
-    Claim("short-numbers", "Within the trained lengths every arm with windows adds one.",
+    Claim("short-numbers", "With the longer budget every arm with windows adds one within the trained lengths.",
           holds=tuple(at(f"{task}-{arm}4x", 10) >= 0.95 for task in TASKS for arm in ("", "nines-", "next-"))),
     Claim("hints-add-one", "At equal compute the hint about the carry helps beyond the trained length.", source=SOURCE,
           holds=tuple(at(f"increment-nines-{budget}", n) > at(f"increment-{budget}", n) for budget in BUDGETS for n in (12, 15))),
