@@ -90,7 +90,8 @@ def curves(lines: list[dict], figures, path: str | Path, reference: list[dict] =
 
 def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     """Draw one Figure into matplotlib axes; a notebook can call this with its own."""
-    found = summary(shown(lines, figure), figure.metric)
+    lines = shown(lines, figure)
+    found = summary(lines, figure.metric)
     reference = [line for line in shown(reference, figure) if figure.metric in line["metrics"]]
     before = {run: points for run, points in summary(reference, figure.metric).items() if run in found}
     names = slices({run: before.get(run, {}) | points for run, points in found.items()})

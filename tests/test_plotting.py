@@ -131,6 +131,8 @@ def test_where_training_ended_can_be_each_runs_own():
     here = [line | {"config": {"data": {"max_length": 20 if line["run"] == "rope" else 50}}} for line in lines(2)]
     axes = axes_of(here, figure)
     assert {text.get_text() for text in axes.texts} >= {"trained to 20", "trained to 50"}
+    alone = axes_of(here, Figure("exact_match", trained_to="data.max_length", runs=("rope",)))
+    assert "trained to 50" not in {text.get_text() for text in alone.texts}, "of the runs that are shown"
     with pytest.raises(KeyError, match="trained_to='data.max_length' is no setting of the run rope: it has no 'max_length'"):
         axes_of([{**here[0], "config": {"data": {}}}], figure)
 
