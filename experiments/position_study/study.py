@@ -10,7 +10,8 @@ the lengths that training had not: none at all is best, T5's buckets next, ALiBi
 after a few tokens more. Randomized ids are from arXiv 2305.16843, FIRE from arXiv 2310.04418. One model of two layers, one rate, one budget a task.
 Whether a scheme has learned a task at all is in the same figure, left of the dotted line: a curve that starts low says nothing about length.
 
-A learned table has rows for the longest test, and those beyond training keep their initial values. Randomized ids are drawn from 256.
+A learned table has rows for the longest test, and those beyond training keep their initial values. Randomized ids are drawn
+from 256, for every row anew and for as many tokens as it has, in training as in the tests.
 Deviations: a model of 0.1M parameters where the paper has 107M, other tests of 3 times the trained length (2 for addition) where it has 2, and
 of its tasks those that this library writes; addition is written the other way round and with a token before each digit that names its column
 (arXiv 2402.09371). Addition, sums and polynomials are learned on two digits, or three, first: without, in trials, most schemes did not learn
