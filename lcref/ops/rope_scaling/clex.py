@@ -38,9 +38,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcref.ops.numbers import number, whole
 from lcref.ops.positions import known
 from lcref.ops.rope_scaling.ode import integrate
-from lcref.ops.numbers import number, whole
 from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, single, theta, windows
 
 ACTIVATIONS = {"tanh": jnp.tanh, "silu": jax.nn.silu}

@@ -14,8 +14,8 @@ from typing import ClassVar
 import jax.numpy as jnp
 import numpy as np
 
-from lcref.ops.positions import known
 from lcref.ops.numbers import number, whole
+from lcref.ops.positions import known
 from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, row, single, theta
 
 

@@ -18,8 +18,8 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from lcref.ops.positions import known
 from lcref.ops.numbers import whole
+from lcref.ops.positions import known
 from lcref.ops.rope_scaling.scaling import Scaling, row, single, theta, windows
 
 

@@ -20,8 +20,8 @@ from typing import Literal
 
 import numpy as np
 
-from lcref.ops.rope_scaling.by_parts import by_turns, mixed
 from lcref.ops.numbers import number, whole
+from lcref.ops.rope_scaling.by_parts import by_turns, mixed
 from lcref.ops.rope_scaling.scaling import Scaling, single, theta
 
 RAMPS = ("index", "rotations")
