@@ -287,6 +287,8 @@ def main():
     if unknown := set(asked.parts) - {"check", "time", "tiles"}:
         parser.error(f"unknown part {unknown.pop()!r}: check, time or tiles")
     asked.parts = asked.parts or ["check", "time", "tiles"]
+    if not asked.tiny and jax.default_backend() != "gpu":
+        return print("left out: it needs an NVIDIA GPU, and jax sees none (--tiny runs on any machine)")
     say(device=device(), versions=versions())
     begin, cases = time.perf_counter(), time_cases(asked.tiny)
     with ThreadPoolExecutor(2 if asked.tiny else 12) as pool:

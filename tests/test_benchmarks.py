@@ -116,3 +116,9 @@ def test_the_command_line_finds_them():
     bench = [sys.executable, "-m", "lcref.cli", "bench", "no-such-thing"]
     done = subprocess.run(bench, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 2 and "tpu_schedule" in done.stderr, done.stderr
+
+
+def test_the_gpu_benchmark_leaves_itself_out_elsewhere():
+    """And not `lcref bench` for it: asking jax for its devices there would hold them while the benchmarks run."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.attention_gpu"], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert done.stdout.startswith("left out: it needs an NVIDIA GPU")

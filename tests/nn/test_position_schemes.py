@@ -197,6 +197,11 @@ def test_randomized_refuses():
         cfg.ids(None, np.arange(4)[None])
     with pytest.raises(ValueError, match="5 to 5 .* drawn for 1"):
         cfg.ids(jax.random.key(0), np.array([[5]]))
+    for lengths in ([0, 3], [3, 5]):
+        with pytest.raises(ValueError, match=f"1 to 4 that are not padding, got {min(lengths)} to {max(lengths)}"):
+            cfg.ids(jax.random.key(0), np.arange(4)[None], np.array(lengths))
+    with pytest.raises(ValueError, match=r"positions 0 to 3 in the shape \[1,4\]"):
+        cfg.ids(jax.random.key(0), np.array([[0, 1, 0, 1]]), np.array([4, 4]))
 
 
 @pytest.mark.parametrize("name", sorted(set(POSITIONS) - PLAIN))

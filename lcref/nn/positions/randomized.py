@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from lcref.nn.positions.rotary import Rope
 from lcref.nn.positions.scheme import PositionConfig
@@ -53,13 +54,19 @@ class Randomized(PositionConfig):
         length > max_length, and for known positions >= length; traced ones past it get the id max_length, which no draw contains.
 
         With length [B], how many tokens of each row are not padding, pos is [1,T], 0..T-1: every row is given a table of its own [B,T], drawn
-        for its length, and its padding the last id in it.
+        for its length, and its padding the last id in it. Raises ValueError for other known positions, and known lengths outside 1..T.
+        Deviation: the authors' batches have rows of one length, and share one draw.
         """
         if key is None:
             raise ValueError("randomized positions need a key: ids(key, pos)")
         length = pos.shape[-1] if length is None else length
         if jnp.ndim(length):
-            draw = partial(positions.randomized, T=pos.shape[-1], max_length=self.max_length)
+            T, here, real = pos.shape[-1], positions.known(pos), positions.known(length)
+            if here is not None and not np.array_equal(here, positions.plain(T)[None]):
+                raise ValueError(f"ids by row are for positions 0 to {T - 1} in the shape [1,{T}], got {list(np.shape(here))}")
+            if real is not None and real.size and not 1 <= real.min() <= real.max() <= T:
+                raise ValueError(f"rows of {T} tokens have 1 to {T} that are not padding, got {real.min()} to {real.max()}")
+            draw = partial(positions.randomized, T=T, max_length=self.max_length)
             return jax.vmap(lambda key, n: draw(key, length=n))(jax.random.split(key, len(length)), jnp.asarray(length))
         table, here = positions.randomized(key, length, self.max_length), positions.known(pos)
         if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
