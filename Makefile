@@ -5,6 +5,7 @@
 # make bench      speed, beside that of other libraries where they are installed
 # make notebooks  the notebooks, run from top to bottom and written with their outputs (NAME=08 runs one)
 # make lab        the notebooks, in a browser
+# make colab      a badge in every notebook that opens it in Colab from REPOSITORY=owner/name on GitHub
 # make reference  a web page of every docstring, in build/reference
 # make doctor     what this machine has
 # make clean      remove the environment and caches, keep results
@@ -24,10 +25,10 @@ FIND_PYTHON = for p in python3 python3.13 python3.12 python3.11; do $$p -c '$(SU
               python3 -c '$(NEWER)' >/dev/null 2>&1 && echo python3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-tpu-aot install bench notebooks lab reference doctor clean
+.PHONY: help demo test test-tpu-aot install bench notebooks lab colab reference doctor clean
 
 help:
-	@sed -n '1,11s/^# //p' $(firstword $(MAKEFILE_LIST))
+	@sed -n '1,12s/^# //p' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/installed
 	@$(BIN)/lcref run quickstart --size cpu --seeds 1 --out $(OUT)
@@ -52,6 +53,11 @@ notebooks: $(VENV)/installed-notebooks
 
 lab: $(VENV)/installed-notebooks
 	@$(BIN)/jupyter lab notebooks
+
+REPOSITORY ?=
+colab: $(VENV)/installed-notebooks
+	@$(BIN)/python docs/colab.py "$(REPOSITORY)"
+	@$(MAKE) --no-print-directory notebooks
 
 reference: $(VENV)/installed-reference
 	@$(BIN)/pdoc --output-directory build/reference lcref

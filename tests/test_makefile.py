@@ -36,6 +36,13 @@ def test_notebooks_are_written_from_their_sources_and_run(checkout):
     assert run.startswith("python -m pytest ") and "--nbmake-timeout=180 --overwrite" in run and run.endswith(" notebooks/08*.ipynb")
 
 
+def test_badges_are_written_and_then_the_notebooks(checkout):
+    done = make(checkout, "colab", "REPOSITORY=owner/name")
+    badges, sync, run = done.stdout.splitlines()
+    assert done.returncode == 0 and badges == "python docs/colab.py owner/name", done
+    assert sync.endswith(" notebooks/*.py") and run.endswith(" notebooks/*.ipynb")
+
+
 def test_notebooks_are_opened_where_they_are(checkout):
     done = make(checkout, "lab")
     assert (done.returncode, done.stdout) == (0, "jupyter lab notebooks\n"), done.stderr
@@ -53,4 +60,4 @@ def test_the_tpu_compiler_has_an_environment_of_its_own(checkout):
 
 def test_the_help_names_the_targets(checkout):
     assert [line.split()[1] for line in make(checkout, "help").stdout.splitlines() if line.startswith("make ")] == [
-        "demo", "test", "test-tpu-aot", "install", "bench", "notebooks", "lab", "reference", "doctor", "clean"]
+        "demo", "test", "test-tpu-aot", "install", "bench", "notebooks", "lab", "colab", "reference", "doctor", "clean"]

@@ -1,6 +1,7 @@
 """Notebooks: the source and the file that readers open are the same cells, run to the end, and carry figures; small sizes run here."""
 import json
 import re
+import runpy
 from pathlib import Path
 
 import jupytext
@@ -54,6 +55,27 @@ def test_a_notebook_teaches_one_thing(source):
     assert "## Exercises" in prose and sum(text.count("judge.") for kind, text in found if kind == "code") >= 2
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", prose):
         assert (FOLDER / target).exists(), f"{source.name} points to {target}"
+
+
+@names
+def test_a_badge_opens_it_in_colab_and_its_first_code_installs(source):
+    """Written twice, for two addresses: the second replaces the first, and nothing else of the notebook changes."""
+    before = source.read_text(encoding="utf-8")
+    opened = runpy.run_path(str(FOLDER.parent / "docs/colab.py"))["opened"]
+    with_badge = opened(opened(before, source.stem, "some/one"), source.stem, "owner/na.me")
+    code = [cell for cell in jupytext.reads(with_badge, "py:percent").cells if cell.cell_type == "code"]
+    assert "github/owner/na.me/blob/main/notebooks/" + f"{source.stem}.ipynb" in with_badge and "some/one" not in with_badge
+    assert with_badge.index("# # ") < with_badge.index("Open in Colab") < with_badge.index("**Question.**")
+    installs = [cell.source for cell in code if "pip" in cell.source]
+    assert installs == [code[0].source] and "git+https://github.com/owner/na.me" in installs[0]
+    kept = [line for line in with_badge.splitlines() if line in before.splitlines()]
+    assert [line for line in before.splitlines() if line.strip("# ")] == [line for line in kept if line.strip("# ")]
+    exec(compile(installs[0], "first cell", "exec"), {})          # lcref is here: nothing is installed, and IPython is not asked for
+
+
+def test_a_notebook_without_title_gets_no_badge():
+    with pytest.raises(ValueError, match="99_none: no title"):
+        runpy.run_path(str(FOLDER.parent / "docs/colab.py"))["opened"]("# %%\nx = 1\n", "99_none", "owner/name")
 
 
 @names
