@@ -156,7 +156,7 @@ for name, a in {"log_n": np.sqrt(K) / np.log(128), "ssmax": np.sqrt(K) * 0.43, "
 # Byte models of three layers with two heads of 64, trained on rows of 256 bytes of Python with a key in each that is asked for later, read on to
 # 4,096 (committed results, medians and ranges of three seeds: `lcref run softplus_attention/text`;
 # [the declaration](../experiments/softplus_attention/text.py)). On the left the loss of the same last 128 bytes after more and more before them, on the
-# right the same for two widths of heads (`_k32`: four of 32 in place of two of 64).
+# right the same for three widths of heads (`_k32`: four of 32 in place of two of 64; `_k128`: two of 128).
 
 # %%
 text = load("softplus_attention/text")[0]
