@@ -9,7 +9,7 @@ they lie dashed under the new ones. Reads results lines only. matplotlib is impo
 import math
 from pathlib import Path
 
-from lcref.report import law, laws, shown, slices, summary, trained_to, trials
+from lcref.report import counted, law, laws, shown, slices, summary, trained_to, trials
 
 BLACK, ORANGE, SKY, GREEN, BLUE, RED, PINK, GREY = "#000000", "#E69F00", "#56B4E9", "#009E73", "#0072B2", "#D55E00", "#CC79A7", "#7F7F7F"
 # A run keeps its colour and marker in every figure; the longest name here that the run's name starts with decides.
@@ -181,7 +181,7 @@ def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label=
 def caption(found, before, over="seeds") -> str:
     """What line and band stand for."""
     seeds = max(point.seeds for points in found.values() for point in points.values())
-    text = f"one {over.removesuffix('s')}" if seeds == 1 else f"median and range of {seeds} {over}"
+    text = f"one {over.removesuffix('s')}" if seeds == 1 else f"median and range of {counted(found, over)}"
     if any(point.sampling for points in found.values() for point in points.values()):
         text += f"; bars{'' if seeds == 1 else ' where wider'}: 95 % interval of {trials(found)}"
     if before:

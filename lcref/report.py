@@ -210,15 +210,15 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
     best = {name: _best(found, name, figure.lower_is_better) for name in names}
     cells = {run: {name: _cells(point, best[name]) for name, point in points.items()} for run, points in found.items()}
     rows = {run: [i for i in range(3) if i == 0 or any(column[i] for column in columns.values())] for run, columns in cells.items()}
-    seeds = max(point.seeds for points in found.values() for point in points.values())
     ranged, sampled = (any(i in used for used in rows.values()) for i in (1, 2))
     head = [quantity(figure)]
     if ranged:
-        head.append(f"median of {seeds} {figure.over}{'; below it their range' if sampled else ', their range below it'}")
+        head.append(f"median of {counted(found, figure.over)}{'; below it their range' if sampled else ', their range below it'}")
     if sampled:
         head.append(f"~ the 95 % interval of a share of {trials(found)}" + (", where that is wider" if ranged else ""))
 
-    labels = ["", *(label for run, used in rows.items() for label in [run, *[""] * (len(used) - 1)])]
+    named = labelled(found, figure.over)
+    labels = ["", *(label for run, used in rows.items() for label in [named[run], *[""] * (len(used) - 1)])]
     first = max(map(len, labels))
     parts, room = [], 0
     for name in names:
@@ -233,6 +233,19 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
         head.append(f"power law of the medians: {words}")
     text = "\n\n".join("\n".join(row.rstrip() for row in part) for part in parts)
     return f"{_wrapped(head, width)}\n{text}" + "\n* the column's best" * ("*" in text)
+
+
+def counted(found, over: str = "seeds") -> str:
+    """How many seeds the medians are of: "3 seeds", or "2 to 3 seeds" where not every run has as many, as one that diverged leaves no line."""
+    counts = {point.seeds for points in found.values() for point in points.values()}
+    return f"{min(counts)} to {max(counts)} {over}" if len(counts) > 1 else f"{max(counts)} {over}"
+
+
+def labelled(found, over: str) -> dict[str, str]:
+    """The name of every run, and with it how many seeds it has where that is fewer than others have."""
+    counts = {run: max(point.seeds for point in points.values()) for run, points in found.items()}
+    return {run: run if seeds == max(counts.values()) else f"{run} ({seeds} {over if seeds > 1 else over.removesuffix('s')})"
+            for run, seeds in counts.items()}
 
 
 def _wrapped(head: list[str], width: int) -> str:
@@ -251,7 +264,8 @@ def markdown(lines: list[dict], figure) -> str:
             return ""
         low, middle, high = map(_two, point[:3])
         return middle if low == high else f"{middle} ({low} to {high})"
-    body = [[f"`{run}`", *(cell(points.get(name)) for name in names)] for run, points in found.items()]
+    named = labelled({f"`{run}`": points for run, points in found.items()}, figure.over)
+    body = [[named[f"`{run}`"], *(cell(points.get(name)) for name in names)] for run, points in found.items()]
     rows = [[figure.x_label, *names], ["---"] * (1 + len(names)), *body]
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     if words := laws(found, figure):

@@ -51,6 +51,16 @@ def test_table_shows_the_range_below_the_median():
     assert "median of 3 seeds" in rows[0] and rows[2].split() == ["rope", "1.00", "0.20", "0.00"] and rows[3].split() == ["0.10..0.30"]
 
 
+def test_a_run_with_fewer_seeds_says_so():
+    """A seed that diverged leaves no line: what is left is not shown as if it were all."""
+    some = [line for line in lines(3) if (line["run"], line["seed"]) != ("nope", 2)]
+    rows = report.table(some, FIGURE).splitlines()
+    assert "median of 2 to 3 seeds" in rows[0]
+    assert [row[:14].strip() for row in rows[2:] if row[0] not in " *"] == ["rope", "nope (2 seeds)", "hard_alibi"]
+    table = report.markdown(some, FIGURE)
+    assert "| `nope` (2 seeds) |" in table and "| `rope` |" in table and "seeds" not in report.markdown(lines(3), FIGURE).partition("\n\n")[0]
+
+
 def test_table_marks_the_lowest_where_lower_is_better():
     rows = report.table(lines(1), Figure("exact_match", lower_is_better=True)).splitlines()
     assert rows[2].split() == ["rope", "1.00", "0.30*", "0.00*"]
