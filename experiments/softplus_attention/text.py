@@ -17,7 +17,7 @@ Context loss is the mean over the same last 128 bytes of a row at every length; 
 each length. Weight entropy is the mean over heads and layers of the entropy of the attention weights in the same last 64 rows.
 Where queries and keys are normalised (cosine, lssa, lssar) the learning rate is twice that of the others (size cpu): 6e-3 in place of 3e-3 made
 LSSAR's loss lower nearby, and softmax's no lower. This, the heads of 64 and the embeddings of 0.5 were chosen on a seed of their own.
-Three to seven minutes an arm, two at a time on 2 cores; two and a half hours in all.
+Three to seven minutes an arm, six to nine on `_long`, two at a time on 2 cores; three and a half hours in all.
 Deviations: a byte model of 3 layers (gpu: 8, paper: 12) and Python's library; the paper has GPT-2 small, 10 billion tokens of FineWeb, rows of 1,024.
 """
 from dataclasses import replace
