@@ -225,9 +225,11 @@ def test_a_row_takes_memory_in_proportion_to_its_length():
     assert used[1] < 5 * used[0]
 
 
-def test_reading_far_is_traced_once_per_length():
-    extension.nats_of_last.clear_cache()                          # entries of other tests can be dropped in between
+def test_reading_far_is_traced_once_per_length(monkeypatch):
+    """Python runs only while jax traces, so that its calls can be counted; 47 is a length that no other test reads."""
+    traced, hidden = [], Decoder.hidden
+    monkeypatch.setattr(Decoder, "hidden", lambda decoder, tokens: traced.append(tokens.shape) or hidden(decoder, tokens))
     for seed in range(3):
         graph, params = nnx.split(Decoder(CFG, rngs=nnx.Rngs(seed)))
-        jax.block_until_ready(extension.nats_of_last(graph, params, TEXT[None, :50], TEXT[None, 1:51]))
-    assert extension.nats_of_last._cache_size() == 1
+        jax.block_until_ready(extension.nats_of_last(graph, params, TEXT[None, :47], TEXT[None, 1:48]))
+    assert traced == [(1, 47)]
