@@ -217,8 +217,8 @@ def table(lines: list[dict], figure, width: int = 100) -> str:
     if sampled:
         head.append(f"~ the 95 % interval of a share of {trials(found)}" + (", where that is wider" if ranged else ""))
 
-    named = labelled(found, figure.over)
-    labels = ["", *(label for run, used in rows.items() for label in [named[run], *[""] * (len(used) - 1)])]
+    left = fewer(found, figure.over)
+    labels = ["", *(label for run, used in rows.items() for label in [run + left[run], *[""] * (len(used) - 1)])]
     first = max(map(len, labels))
     parts, room = [], 0
     for name in names:
@@ -241,11 +241,11 @@ def counted(found, over: str = "seeds") -> str:
     return f"{min(counts)} to {max(counts)} {over}" if len(counts) > 1 else f"{max(counts)} {over}"
 
 
-def labelled(found, over: str) -> dict[str, str]:
-    """The name of every run, and with it how many seeds it has where that is fewer than others have."""
+def fewer(found, over: str) -> dict[str, str]:
+    """What follows a run's name: " (2 seeds)" where others have more, or nothing."""
     counts = {run: max(point.seeds for point in points.values()) for run, points in found.items()}
-    return {run: run if seeds == max(counts.values()) else f"{run} ({seeds} {over if seeds > 1 else over.removesuffix('s')})"
-            for run, seeds in counts.items()}
+    most = max(counts.values())
+    return {run: f" ({seeds} {over if seeds > 1 else over.removesuffix('s')})" if seeds < most else "" for run, seeds in counts.items()}
 
 
 def _wrapped(head: list[str], width: int) -> str:
@@ -264,8 +264,8 @@ def markdown(lines: list[dict], figure) -> str:
             return ""
         low, middle, high = map(_two, point[:3])
         return middle if low == high else f"{middle} ({low} to {high})"
-    named = labelled({f"`{run}`": points for run, points in found.items()}, figure.over)
-    body = [[named[f"`{run}`"], *(cell(points.get(name)) for name in names)] for run, points in found.items()]
+    left = fewer(found, figure.over)
+    body = [[f"`{run}`{left[run]}", *(cell(points.get(name)) for name in names)] for run, points in found.items()]
     rows = [[figure.x_label, *names], ["---"] * (1 + len(names)), *body]
     text = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     if words := laws(found, figure):
