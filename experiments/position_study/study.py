@@ -8,6 +8,8 @@ Eight schemes (none, RoPE, ALiBi, T5's buckets, a learned table, sinusoids, RoPE
 "The impact of positional encoding on length generalization" (arXiv 2305.19466) ranks five of them for decoders from scratch, by the mean over
 the lengths that training had not: none at all is best, T5's buckets next, ALiBi, then RoPE and absolute positions, which are left at nothing
 after a few tokens more. Randomized ids are from arXiv 2305.16843, FIRE from arXiv 2310.04418. One model of two layers, one rate, one budget a task.
+Addition has three layers and 5,000 steps: with two and 4,000 neither no positions, RoPE nor a table learned it, with two and 12,000 no positions
+were right .85 of the time at 6 digits and never at 7 (one seed, one that is not used here).
 Whether a scheme has learned a task at all is in the same figure, left of the dotted line: a curve that starts low says nothing about length.
 
 A learned table has rows for the longest test, and those beyond training keep their initial values. Randomized ids are drawn
@@ -37,13 +39,14 @@ def schemes(longest):
             "randomized": Randomized(Rope(), longest), "fire": Fire()}
 
 
-def runs(base, longest, tasks, first, train):
-    """tasks: name -> (task, trained to, tested at, steps). first: name -> the longest problem of a training, `train`, that comes before."""
+def runs(base, longest, tasks, first, train, layers={}):
+    """tasks: name -> (task, trained to, tested at, steps). first: name -> the longest problem of a training, `train`, that comes before. layers:
+    name -> how many, where not as many as base has."""
     found = {}
     for name, (task, trained, tested, steps) in tasks.items():
         data = TaskSource(task, 1, trained)
-        one = replace(base, data=data, model=replace(base.model, vocab=data.vocab), train=replace(base.train, steps=steps),
-                      evals=(replace(base.evals[0], lengths=tested),))
+        model = replace(base.model, vocab=data.vocab, layers=layers.get(name, base.model.layers))
+        one = replace(base, data=data, model=model, train=replace(base.train, steps=steps), evals=(replace(base.evals[0], lengths=tested),))
         for scheme, run in grid(one, **{"model.position": schemes(longest)}).items():
             begins = replace(run, data=replace(data, max_length=first[name]), train=train) if name in first else None
             found[f"{scheme}-{name}"] = replace(run, start=begins)
@@ -53,11 +56,12 @@ def runs(base, longest, tasks, first, train):
 TESTED = (5, 8, 10, 11, 12, 14, 17, 20, 25, 30)
 TASKS = {
     "copy": (Copy(), 10, TESTED, 3000), "reverse": (Reverse(), 10, TESTED, 3000), "sort": (Sort(64), 10, TESTED, 3000),
-    "addition": (AdditionHinted(24), 6, (3, 5, 6, 7, 8, 9, 10, 12), 4000), "parity": (Parity(), 10, TESTED, 2000),
+    "addition": (AdditionHinted(24), 6, (3, 5, 6, 7, 8, 9, 10, 12), 5000), "parity": (Parity(), 10, TESTED, 2000),
     "sum": (Sum(), 10, TESTED, 4000), "polynomial": (Polynomial(), 10, TESTED, 4000),
     "trace": (TuringTrace(addresses=64, gaps=True), 10, TESTED, 2000),
 }
 FIRST = {"addition": 2, "sum": 3, "polynomial": 3}
+LAYERS = {"addition": 3}
 FURTHER = (10, 16, 20, 22, 24, 28, 34, 40, 50, 60)
 LARGER = {
     "copy": (Copy(), 20, FURTHER, 10_000), "reverse": (Reverse(), 20, FURTHER, 10_000), "sort": (Sort(128), 20, FURTHER, 10_000),
@@ -81,7 +85,7 @@ SHORT = {name: (task, trained, (tested[0], trained, tested[-1]), 4) for name, (t
 FEW = ("nope-copy", "learned-copy", "randomized-addition", "fire-trace", "t5-parity")
 RUNS = {
     "smoke": {name: run for name, run in runs(SMOKE, 256, SHORT, FIRST, SMOKE.train).items() if name in FEW},
-    "cpu": runs(CPU, 256, TASKS, FIRST, replace(CPU.train, steps=2000, batch=64)),
+    "cpu": runs(CPU, 256, TASKS, FIRST, replace(CPU.train, steps=2000, batch=64), LAYERS),
     "gpu": runs(GPU, 512, LARGER, FIRST, replace(GPU.train, steps=4000, batch=128)),
     "paper": runs(PUBLISHED, 512, {name: (*task[:3], 40_000) for name, task in LARGER.items()}, FIRST, PUBLISHED.train),
 }
