@@ -7,12 +7,13 @@ What a line has decides where it is drawn:
 The last line of a case and contender stands. Colours and what makes a picture legible are those of lcref/plotting.py.
 """
 import json
+import math
 import re
 from pathlib import Path
 
 from lcref.plotting import BLUE, GREEN, GREY, ORANGE, PINK, RED, SKY
 
-OURS, PEERS = [BLUE, SKY], [ORANGE, GREEN, RED, PINK, GREY]
+OURS, PEERS = [BLUE, SKY, "#0b2f4f", "#a9b8d6"], [ORANGE, GREEN, RED, PINK, GREY]
 MARKERS = "osD^vPX"
 QUANTITIES = {"tiles": "tiles of scores computed", "GFLOP": "billion operations", "moved_MB": "MB moved (model)", "temp_MB": "MB held (compiler)",
               "state_MB": "MB of state carried on"}
@@ -106,8 +107,9 @@ def curves(part, lines):
 
 
 def schedules(part, lines):
-    kernels = list(dict.fromkeys(line["case"].split(f" {line['tile']}x")[0] for line in lines))
-    chips, tiles = list(dict.fromkeys(line["chip"] for line in lines)), sorted({line["tile"] for line in lines})
+    kernels = list(dict.fromkeys(line["case"].split(f" {line['tile']} ")[0] for line in lines))
+    sides = {line["tile"]: [int(side) for side in line["tile"].split("x")] for line in lines}
+    chips, tiles = list(dict.fromkeys(line["chip"] for line in lines)), sorted(sides, key=lambda tile: math.prod(sides[tile]))
     label = lambda line: line["name"] + (f", {line['kind']} tile" if line["kind"] != "every" else "")
     names = sorted({label(line) for line in lines}, key=lambda name: (not is_ours(name), name))
     if part is None:
@@ -115,19 +117,19 @@ def schedules(part, lines):
     grid, look, width = part.subplots(len(kernels), len(chips), squeeze=False, sharey="row"), colours(names), 0.8 / len(names)
     for (i, kernel), (j, chip) in ((row, column) for row in enumerate(kernels) for column in enumerate(chips)):
         axes = grid[i, j]
-        here = [line for line in lines if line["case"].startswith(f"{kernel} {line['tile']}x") and line["chip"] == chip]
+        here = [line for line in lines if line["case"].startswith(f"{kernel} {line['tile']} ") and line["chip"] == chip]
         for line in here:
             x = tiles.index(line["tile"]) + width * (names.index(label(line)) - (len(names) - 1) / 2)
             axes.bar(x, line["per_512x512"], width, color=look[label(line)])
-            floor = line["floor"] * 512**2 / line["tile"]**2
-            axes.text(x, max(floor, line["per_512x512"]), f" {line['per_512x512']:,}", rotation=90, ha="center", va="bottom", fontsize=8)
+            floor = line["floor"] * 512**2 / math.prod(sides[line["tile"]])
+            axes.text(x, max(floor, line["per_512x512"]), f" {line['per_512x512']:,}", rotation=90, ha="center", va="bottom", fontsize=7)
             axes.hlines(floor, x - width / 2, x + width / 2, color="black", linewidth=1.2)
-        axes.set_xticks(range(len(tiles)), [f"{tile} x {tile}" for tile in tiles])
+        axes.set_xticks(range(len(tiles)), [tile.replace("x", " x ") for tile in tiles], fontsize=8.5)
         axes.set_xlim(-0.5, len(tiles) - 0.5)
         axes.margins(y=0.3)
         dressed(axes, "y", f"{kernel}, {chip}")
     part.supylabel("bundles per 512 x 512 scores; black: what the products alone need", fontsize=10)
-    part.legend(handles=[grid[0, 0].bar(0, 0, color=look[name], label=name) for name in names], ncols=len(names), loc="outside upper center",
+    part.legend(handles=[grid[0, 0].bar(0, 0, color=look[name], label=name) for name in names], ncols=-(-len(names) // 2), loc="outside upper center",
                 frameon=False)
 
 

@@ -1,6 +1,6 @@
 """What the TPU's compiler makes of our kernels and of JAX's own: their static schedules, read on any machine with libtpu and no TPU.
 
-    python -m benchmarks.tpu_schedule [CHIP ...] [TILE ...]           default: v5e v5p v6e, tiles 256 512 1024; also v4
+    python -m benchmarks.tpu_schedule [CHIP ...] [TILE ...]           default: v5e v5p v6e, tiles 256 512 1024x512 1024; also v4
 
 The compiler writes its final program to a folder: VLIW bundles, one a cycle when nothing stalls. So this counts cycles of the core, with no waiting
 for memory: a property of the compiled program, the same every time, and not a time. One JSON line per kernel, chip, tile and kind of tile:
@@ -24,7 +24,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 CHIPS = {"v4": "v4:2x2x1", "v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2"}
-TILES = (256, 512, 1024)
+TILES = ((256, 256), (512, 512), (1024, 512), (1024, 1024))    # queries, keys
+STRIP = 256                                                # queries at a time, of the contender that goes through a tile in strips
 T, H, K = 8192, 8, 128                                     # causal, bfloat16
 P, N = 64, 128                                             # of the state-space kernel, float32
 NEEDS = ("tpu_schedule reads what the TPU's compiler writes, and needs libtpu beside jax: pip install libtpu; or use the environment that make "
@@ -102,8 +103,8 @@ class Kernel(NamedTuple):
     scores: int
 
 
-def kernels(tile):
-    """[(contender, function of the topology's shapes that traces a program, its kernels)]"""
+def kernels(bq, bk):
+    """[(contender, function of the topology's shapes that traces a program, its shapes, its kernels)]"""
     import jax
     import jax.numpy as jnp
     from jax.experimental.pallas.ops.tpu import flash_attention as stock
@@ -116,32 +117,38 @@ def kernels(tile):
     from lcref.ops.masks import causal
     from lcref.ops.weights import Lssar
 
+    sized = lambda sides: {side: bq if side.startswith("block_q") else bk for side in sides}
+
     def of_jax(q, k, v):
         sides = ("block_q", "block_k_major", "block_k", "block_q_major_dkv", "block_k_major_dkv", "block_k_dkv", "block_q_dkv", "block_k_major_dq",
                  "block_k_dq", "block_q_dq")
-        return stock.flash_attention(q, k, v, causal=True, sm_scale=K**-0.5, block_sizes=stock.BlockSizes(block_b=1, **dict.fromkeys(sides, tile)))
+        return stock.flash_attention(q, k, v, causal=True, sm_scale=K**-0.5, block_sizes=stock.BlockSizes(block_b=1, **sized(sides)))
 
     def of_splash(q, k, v):
         sides = ("block_q", "block_kv", "block_kv_compute", "block_q_dkv", "block_kv_dkv", "block_kv_dkv_compute", "block_q_dq", "block_kv_dq")
         kernel = splash.make_splash_mha(splash_masks.MultiHeadMask([splash_masks.CausalMask((T, T))] * H), head_shards=1, q_seq_shards=1,
-                                        block_sizes=splash.BlockSizes(**dict.fromkeys(sides, tile)))
+                                        block_sizes=splash.BlockSizes(**sized(sides)))
         return jax.vmap(kernel)(q, k, v)
 
-    ours = lambda q, k, v: flash_attention(q, k, v, mask=causal(), block_q=tile, block_k=tile)[0]
-    softplus = lambda q, k, v: softplus_attention(q, k, v, Lssar(3), mask=causal(), block_q=tile, block_k=tile)[0]
+    tiles = dict(mask=causal(), block_q=bq, block_k=bk)
+    ours = lambda q, k, v: flash_attention(q, k, v, **tiles)[0]
+    in_strips = lambda q, k, v: flash_attention(q, k, v, **tiles, strip=STRIP)[0]
+    softplus = lambda q, k, v: softplus_attention(q, k, v, Lssar(3), **tiles)[0]
     both = lambda f: lambda q, k, v, g: jax.vjp(f, q, k, v)[1](g)
     heads_first, heads_last = [(1, H, T, K, jnp.bfloat16)] * 4, [(1, T, H, K, jnp.bfloat16)] * 4
-    product, Q = 2 * tile * tile * K, tile
-    attention = lambda *names: [Kernel(f"attention {case}", name, products * product, tile**2)
+    product, Q = 2 * bq * bk * K, bq
+    attention = lambda *names: [Kernel(f"attention {case}", name, products * product, bq * bk)
                                 for case, name, products in zip(("forward", "dq", "dk, dv"), names, (2, 3, 4))]
     found = [("lcref", both(ours), heads_last, attention("forward_kernel", "dq_kernel", "dkv_kernel")),
              ("jax flash_attention", both(of_jax), heads_first, attention("flash_attention__", "_dq_", "_dkv_")),
              ("jax splash_attention", both(of_splash), heads_first, attention("_fwd_", "_dq_", "_dkv_")),
-             ("lcref", softplus, heads_last[:3], [Kernel("lssar means", "summing_kernel", product, tile**2),
-                                                  Kernel("lssar forward", "weigh_kernel", 2 * product, tile**2)])]
-    if tile == 256:                                        # the length of chunk that the kernel has by default
+             ("lcref", softplus, heads_last[:3], [Kernel("lssar means", "summing_kernel", product, bq * bk),
+                                                  Kernel("lssar forward", "weigh_kernel", 2 * product, bq * bk)])]
+    if bq > STRIP:
+        found.append((f"lcref, strips of {STRIP}", in_strips, heads_last[:3], attention("forward_kernel")))
+    if bq == 256:                                        # the length of chunk that the kernel has by default
         def ssd(x, dt, A, B, C):
-            return ssd_pallas_tpu(x, dt, A, B, C, chunk=tile)[0]
+            return ssd_pallas_tpu(x, dt, A, B, C, chunk=Q)[0]
         f32, six = jnp.float32, 6                          # passes of a float32 product
         shapes = [(1, T, H, P, f32), (1, T, H, f32), (H, f32), (1, T, 1, N, f32), (1, T, 1, N, f32)]
         found.append(("lcref", lambda g, *x: jax.vjp(ssd, *x)[1](g), [shapes[0], *shapes], [
@@ -187,7 +194,8 @@ def main(arguments):
         import libtpu  # noqa: F401
     except ImportError:
         sys.exit(NEEDS)
-    chips, tiles = [a for a in arguments if not a.isdigit()], [int(a) for a in arguments if a.isdigit()]
+    sides = {a: [int(side) for side in a.split("x")] for a in arguments if re.fullmatch(r"\d+(x\d+)?", a)}
+    chips, tiles = [a for a in arguments if a not in sides], [(found[0], found[-1]) for found in sides.values()]
     if unknown := set(chips) - CHIPS.keys():
         sys.exit(f"no chip {', '.join(sorted(unknown))}: {', '.join(CHIPS)}")
     with tempfile.TemporaryDirectory(prefix="tpu_schedule") as dump:
@@ -195,18 +203,19 @@ def main(arguments):
                        "TPU_SKIP_MDS_QUERY": "1", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
         for chip in chips or ("v5e", "v5p", "v6e"):
             for tile in tiles or TILES:
-                for who, function, shapes, wanted in kernels(tile):
+                for who, function, shapes, wanted in kernels(*tile):
                     report(chip, tile, who, wanted, compiled(Path(dump), chip, function, shapes, [kernel.name for kernel in wanted]))
 
 
 def report(chip, tile, who, wanted, schedules):
+    tile = "x".join(map(str, tile))
     from benchmarks.timing import versions
     with_libtpu = versions() | {"libtpu": importlib.metadata.version("libtpu")}
     for kernel in wanted:
         schedule = schedules[kernel.name]
         paths = live_paths(schedule)
         for kind, path in zip(("full", "masked") if len(paths) == 2 else ("every",), paths):
-            print(json.dumps(dict(case=f"{kernel.case} {tile}x{tile} {chip}", name=who, chip=chip, tile=tile, kind=kind,
+            print(json.dumps(dict(case=f"{kernel.case} {tile} {chip}", name=who, chip=chip, tile=tile, kind=kind,
                                   **numbers(schedule, path, kernel.flops, kernel.scores, peak(chip)), versions=with_libtpu)), flush=True)
 
 

@@ -82,7 +82,7 @@ LINES = {
              for name in ("dense", "causal tiles") for T in (1024, 4096)],
     "times": [dict(case="attention {'B': 1}", name=name, ms=ms) for name, ms in (("lcref", 3.0), ("lcref", 2.0), ("torch", 4.0), ("jax.nn", 1.0))]
     + [dict(case="memory T=2048", name="lcref", temp_MB=3.0), dict(case="memory T=4096", name="lcref", temp_MB=6.0)],
-    "schedule": [dict(case=f"attention forward {tile}x{tile} v5e", name=name, chip="v5e", tile=tile, kind=kind, per_512x512=1500, floor=tile * 2,
+    "schedule": [dict(case=f"attention forward {tile}x{tile} v5e", name=name, chip="v5e", tile=f"{tile}x{tile}", kind=kind, per_512x512=1500, floor=tile * 2,
                       bundles=1)
                  for tile in (256, 512) for name, kind in (("lcref", "full"), ("lcref", "masked"), ("jax splash_attention", "every"))],
 }

@@ -127,6 +127,21 @@ def test_gpu_times_are_the_committed_results():
             assert [f"{line['ms']:g} ms" for line in lines] == ([cell.strip()] if cell.strip() else [])
 
 
+def test_bundles_are_the_committed_schedules():
+    found = [json.loads(line) for line in (ROOT / "results/bench/tpu_schedule.jsonl").read_text(encoding="utf-8").splitlines()]
+    fewest = lambda chip, who: min((line for line in found if line["case"].startswith("attention forward") and line["chip"] == chip
+                                    and who(line) and line["kind"] != "masked"), key=lambda line: line["per_512x512"])
+    ours, jax = (lambda line: line["name"].startswith("lcref")), (lambda line: line["name"].startswith("jax"))
+    whole = fewest("v5e", lambda line: ours(line) and not line["spills"])
+    v5e, v6e, jax_v6e = fewest("v5e", jax), fewest("v6e", ours), fewest("v6e", jax)
+    assert (whole["tile"], whole["name"]) == ("1024x512", "lcref, strips of 256") and v5e["tile"] == "1024x1024"
+    text = " ".join(PAGES["docs/speed.md"].split())
+    for words in (f"issues {whole['per_512x512']:,} bundles per 512 x 512 scores and spills no register",
+                  f"JAX's better kernel {v5e['per_512x512']:,} with {v5e['spills']:,} spills",
+                  f"on a v6e ours issues {v6e['per_512x512']}, with {v6e['spills']} spills, and JAX's {jax_v6e['per_512x512']}."):
+        assert words in text, words
+
+
 def test_every_time_was_recorded():
     """What is followed by "ms" on the page of speed is, rounded, a time in some results line."""
     def times(value):

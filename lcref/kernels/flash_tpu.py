@@ -3,9 +3,12 @@
 Three kernels, each a grid of tiles: forward over (batch, query head, query tile, key tile), dq over the same, dk and dv over (batch, key
 head, key tile, query head of the group, query tile). The last axes run in order and carry their sums in scratch memory.
 
-Forward, a tile of scores is s [bq, bk], and its weights go into the second product as they stand; a row's maximum and sum are kept over 128
-lanes, where they meet tiles without being moved. Backward, tiles are transposed: s^T [bk, bq], keys down and queries across, so that the numbers of
-a row are [1, bq], one lane a query, which is also how the log-sum-exp is stored: 4 bytes a row. benchmarks/tpu_schedule.py counts what each costs.
+Forward, a tile of scores is s [bq, bk], and its weights go into the second product as they stand; a row's maximum is kept over 128 lanes, where
+it meets tiles without being moved, and of its sum each lane keeps a part, added up once at the end. s is read twice, for the maximum and for the
+weights, from scratch memory: a tile is four times what the registers hold.
+
+Backward, tiles are transposed: s^T [bk, bq], keys down and queries across, so that the numbers of a row are [1, bq], one lane a query, which is
+also how the log-sum-exp is stored: 4 bytes a row. benchmarks/tpu_schedule.py counts what each costs.
 
 Which tiles there are is decided before the kernel runs, by the mask's own `tile` answers: a table gives, for each query tile, the numbers of
 the key tiles that it reads and whether they need the element mask (PARTIAL) or not (FULL). The table is prefetched into scalar memory; a
@@ -47,6 +50,7 @@ class Plan(NamedTuple):
     documents: bool
     slopes: bool
     interpret: Any
+    strip: int | None = None                                   # queries of a tile that softmax forward works on at a time; None: all
 
 
 def why_not(q, *, weights=softmax, **call):
@@ -73,14 +77,18 @@ def not_in_tiles(*, bias=None, q_pos=None, k_pos=None, mask=None, **rest):
     return None
 
 
-def flash_attention(q, k, v, *, mask=None, slopes=None, scale=None, soft_cap=None, block_q=512, block_k=512, interpret=False):
+def flash_attention(q, k, v, *, mask=None, slopes=None, scale=None, soft_cap=None, block_q=512, block_k=512, strip=None, interpret=False):
     """q [B,T,H,K], k [B,S,G,K], v [B,S,G,V] -> (output [B,T,H,V], log-sum-exp float32 [B,H,T]); gradients of q, k, v and slopes [H].
 
     A query that sees no key gets 0 and -inf. interpret=True runs the kernels on any machine, slowly. Raises ValueError where packed documents
-    are not one factor of the mask. Memory: O(T + S). Work: 4 B H K bq bk a live tile forward, 14 / 4 of it backward.
+    are not one factor of the mask, and for a strip that is no multiple of 16. Memory: O(T + S). Work: 4 B H K bq bk a live tile forward, 14 / 4
+    of it backward. strip: queries of a tile that are worked on at a time, forward; None: all. With 256, in tiles of 512 x 512 or 1024 x 512, v5e
+    and v5p spill no register; v6e issues fewest bundles for whole tiles of 1024 x 1024 (results/bench/tpu_schedule.jsonl).
     """
-    taken = whole_tiles(q, k, v, mask, slopes, q.shape[-1]**-0.5 if scale is None else scale, soft_cap, block_q, block_k, interpret)
-    out, lse = flash(*taken)
+    if strip is not None and (strip < 16 or strip % 16):
+        raise ValueError(f"strip={strip}: a positive multiple of 16, or None for whole tiles")
+    plan, *taken = whole_tiles(q, k, v, mask, slopes, q.shape[-1]**-0.5 if scale is None else scale, soft_cap, block_q, block_k, interpret)
+    out, lse = flash(plan._replace(strip=strip), *taken)
     return jnp.swapaxes(out[:, :, :q.shape[1]], 1, 2), lse[:, :, 0, :q.shape[1]]
 
 
@@ -126,27 +134,28 @@ def dot(a, b, contract_a, contract_b):
     return lax.dot_general(a, b, (((contract_a,), (contract_b,)), ((), ())), precision=precision, preferred_element_type=jnp.float32)
 
 
-def scores(plan, q, k, slope, i, j, down):
-    """(s before the mask, tanh of the cap or None, |q - k| or None) of query tile i and key tile j: [bk,bq], or with down="queries" [bq,bk]"""
+def scores(plan, q, k, slope, first_q, first_k, down):
+    """(s before the mask, tanh of the cap or None, |q - k| or None) of queries and keys from the first on: [keys,queries], or with down="queries"
+    [queries,keys]"""
     s, t, distance = (dot(q, k, 1, 1) if down == "queries" else dot(k, q, 1, 1)) * plan.scale, None, None
     if plan.soft_cap is not None:
         t = jnp.tanh(s / plan.soft_cap)
         s = plan.soft_cap * t
     if plan.slopes:
-        q_pos, k_pos = positions(plan, i, j, down)
+        q_pos, k_pos = positions(s.shape, first_q, first_k, down)
         distance = jnp.abs(q_pos - k_pos).astype(jnp.float32)
         s = s - slope * distance
     return s, t, distance
 
 
-def positions(plan, i, j, down):
-    shape, axis = ((plan.bq, plan.bk), 0) if down == "queries" else ((plan.bk, plan.bq), 1)
-    return i * plan.bq + lax.broadcasted_iota(jnp.int32, shape, axis), j * plan.bk + lax.broadcasted_iota(jnp.int32, shape, 1 - axis)
+def positions(shape, first_q, first_k, down):
+    axis = 0 if down == "queries" else 1
+    return first_q + lax.broadcasted_iota(jnp.int32, shape, axis), first_k + lax.broadcasted_iota(jnp.int32, shape, 1 - axis)
 
 
 def visible(plan, i, j, q_ids, k_ids, down):
-    """bool, of the shape of scores. The ids of packed documents lie along their axes, [1,bq] and [bk,1] or [bq,1] and [1,bk]; or None."""
-    q_pos, k_pos = positions(plan, i, j, down)
+    """bool, of the shape of a whole tile's scores. The ids of packed documents lie along their axes, a row and a column; or None."""
+    q_pos, k_pos = positions((plan.bq, plan.bk) if down == "queries" else (plan.bk, plan.bq), i * plan.bq, j * plan.bk, down)
     seen = k_pos < plan.keys
     if plan.mask is not None:
         seen = seen & plan.mask.visible(q_pos, k_pos)
@@ -176,15 +185,17 @@ class Refs:
         for name in names.split():
             setattr(self, name, None if name in absent else next(refs))
 
-    def tile(self, plan, head, i, j, down="keys"):
-        """`scores` and `visible` of one tile."""
+    def scores(self, plan, head, i, j, down="keys", rows=slice(0, None)):
+        """`scores` of one tile, or of some of its queries."""
         slope = None if self.slopes is None else self.slopes[head]
-        seen = lambda: visible(plan, i, j, *((None, None) if self.q_ids is None else (self.q_ids[...], self.k_ids[...])), down)
-        return scores(plan, self.q[...], self.k[...], slope, i, j, down), seen
+        return scores(plan, self.q[rows, :], self.k[...], slope, i * plan.bq + rows.start, j * plan.bk, down)
+
+    def visible(self, plan, i, j, down="keys"):
+        return visible(plan, i, j, *((None, None) if self.q_ids is None else (self.q_ids[...], self.k_ids[...])), down)
 
 
 def forward_kernel(plan, numbers, kinds, *refs):
-    r = Refs(plan, refs, "slopes q k v q_ids k_ids out lse m l acc")
+    r = Refs(plan, refs, "slopes q k v q_ids k_ids out lse m l acc s")
     head, i, n = (pl.program_id(axis) for axis in (1, 2, 3))
     j = numbers[i, n]
 
@@ -193,20 +204,23 @@ def forward_kernel(plan, numbers, kinds, *refs):
         r.m[...], r.l[...], r.acc[...] = jnp.full_like(r.m, LOW / 2), jnp.zeros_like(r.l), jnp.zeros_like(r.acc)
 
     def visit(masked):
-        (s, _, _), seen = r.tile(plan, head, i, j, "queries")
-        if masked:
-            s = jnp.where(seen(), s, LOW)
-        m = jnp.maximum(r.m[...], s.max(1, keepdims=True))     # LOW / 2 where nothing was seen yet, and then p = exp(LOW - LOW / 2) = 0
-        p, shrink = jnp.exp(s - wide(m, plan.bk)), jnp.exp(r.m[...] - m)
-        r.m[...], r.l[...] = m, shrink * r.l[...] + p.sum(1, keepdims=True)
-        r.acc[...] = wide(shrink, r.acc.shape[1]) * r.acc[...] + dot(p.astype(r.v.dtype), r.v[...], 1, 0)
+        seen, strip = r.visible(plan, i, j, "queries") if masked else None, plan.strip or plan.bq
+        for at in range(0, plan.bq, strip):
+            rows = slice(at, min(at + strip, plan.bq))
+            s, _, _ = r.scores(plan, head, i, j, "queries", rows)
+            r.s[rows, :] = jnp.where(seen[rows], s, LOW) if masked else s
+            m = jnp.maximum(r.m[rows, :], r.s[rows, :].max(1, keepdims=True))          # LOW / 2 where nothing was seen yet: p = exp(LOW / 2) = 0
+            p, shrink = jnp.exp(r.s[rows, :] - wide(m, plan.bk)), jnp.exp(r.m[rows, :] - m)
+            r.m[rows, :], r.l[rows, :] = m, shrink * r.l[rows, :] + sum(p[:, c:c + LANES] for c in range(0, plan.bk, LANES))
+            r.acc[rows, :] = wide(shrink, r.acc.shape[1]) * r.acc[rows, :] + dot(p.astype(r.v.dtype), r.v[...], 1, 0)
     each_kind(kinds[i, n], visit)
 
     @pl.when(n == pl.num_programs(3) - 1)
     def finish():
-        l = jnp.where(r.l[...] == 0, 1.0, r.l[...])
-        r.out[...] = (r.acc[...] * wide(1 / l, r.acc.shape[1])).astype(r.out.dtype)
-        r.lse[...] = jnp.where(r.l[...] == 0, -jnp.inf, r.m[...] + jnp.log(l)).T[:1]
+        total = r.l[...].sum(1, keepdims=True)
+        l = jnp.where(total == 0, 1.0, total)
+        r.out[...] = (r.acc[...] * (1 / l)).astype(r.out.dtype)
+        r.lse[...] = jnp.where(total == 0, -jnp.inf, r.m[...] + jnp.log(l)).T[:1]
 
 
 class Form(NamedTuple):
@@ -217,10 +231,10 @@ class Form(NamedTuple):
 
 def gradient(plan, r, head, i, j, masked):
     """Softmax: p = exp(s - lse), ds = p (do v^T - delta)"""
-    (s, t, distance), seen = r.tile(plan, head, i, j)
+    s, t, distance = r.scores(plan, head, i, j)
     p = jnp.exp(s - r.lse[...])
     if masked:
-        p = jnp.where(seen(), p, 0.0)
+        p = jnp.where(r.visible(plan, i, j), p, 0.0)
     return p, p * (dot(r.v[...], r.d_out[...], 1, 1) - r.delta[...]), distance, t
 
 
@@ -329,7 +343,7 @@ def flash(plan, q, k, v, slopes, ids, by_query, by_key):
     rows, _, lanes, inputs = blocks(plan, q, k, v, slopes, ids, over_query_tiles(H // k.shape[1]), "queries")
     outputs = [(jax.ShapeDtypeStruct((B, H, T, V), q.dtype), *rows(V)), (jax.ShapeDtypeStruct((B, H, 1, T), jnp.float32), *lanes)]
     grid = (B, H, *by_query[0].shape)
-    return call(plan, forward_kernel, grid, 3, by_query, inputs, outputs, [(plan.bq, LANES), (plan.bq, LANES), (plan.bq, V)])
+    return call(plan, forward_kernel, grid, 3, by_query, inputs, outputs, [(plan.bq, LANES), (plan.bq, LANES), (plan.bq, V), (plan.bq, plan.bk)])
 
 
 def flash_forward(plan, q, k, v, slopes, ids, by_query, by_key):

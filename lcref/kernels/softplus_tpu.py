@@ -44,9 +44,9 @@ def softplus(s):
 
 def tile(plan, r, head, i, j, masked):
     """(s with what is hidden at LOW, t, |q - k|)"""
-    (s, t, distance), seen = r.tile(plan, head, i, j)
+    s, t, distance = r.scores(plan, head, i, j)
     s = s * r.factor[...]
-    return jnp.where(seen(), s, LOW) if masked else s, t, distance
+    return jnp.where(r.visible(plan, i, j), s, LOW) if masked else s, t, distance
 
 
 def moved(r, weights, plan, head, i, j, masked):

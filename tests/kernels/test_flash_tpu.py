@@ -26,14 +26,14 @@ def normal(*shape, seed=0, dtype=jnp.float32):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
-def compare(mask, H=2, G=2, K=32, V=32, S=T, slopes=False, soft_cap=None, scale=None, dtype=jnp.float32, weights=softmax):
+def compare(mask, H=2, G=2, K=32, V=32, S=T, slopes=False, soft_cap=None, scale=None, dtype=jnp.float32, weights=softmax, **tiles):
     x = dict(q=normal(2, T, H, K, dtype=dtype), k=normal(2, S, G, K, seed=1, dtype=dtype), v=normal(2, S, G, V, seed=2, dtype=dtype),
              slopes=jnp.asarray(alibi.slopes(H)) if slopes else None)
     dy, dlse = normal(2, T, H, V, seed=3, dtype=dtype), normal(2, H, T, seed=4)
 
     def kernel(x):
         form = flash_attention if weights is softmax else partial(softplus_attention, weights=weights)
-        return form(**x, mask=mask, soft_cap=soft_cap, scale=scale, block_q=128, block_k=128, interpret=True)
+        return form(**x, mask=mask, soft_cap=soft_cap, scale=scale, **{"block_q": 128, "block_k": 128, **tiles}, interpret=True)
 
     def definition(x):
         x = dict(x)
@@ -59,6 +59,19 @@ def test_masks(name):
 def test_heads_and_lengths(H, G, K, V, S):
     """Grouped queries, widths of heads, ragged tiles, more and fewer keys than queries."""
     compare(None if S != T else causal(), H, G, K, V, S, scale=0.1)
+
+
+@pytest.mark.parametrize("name, change", [("window in documents", dict(slopes=True, soft_cap=3.0, strip=96)),
+                                          ("causal", dict(H=4, S=300, strip=64, block_q=256, block_k=256))], ids=str)
+def test_strips_of_a_tile(name, change):
+    """The last strip of 96 in 128 queries has 32; the last keys of a tile of 256 are filled up."""
+    compare(MASKS[name], **change)
+
+
+@pytest.mark.parametrize("strip", [0, -16, 100])
+def test_strips_that_are_none(strip):
+    with pytest.raises(ValueError, match=f"strip={strip}: a positive multiple of 16"):
+        flash_attention(*[normal(2, T, 1, 32)] * 3, strip=strip, interpret=True)
 
 
 @pytest.mark.parametrize("weights, name, change", [

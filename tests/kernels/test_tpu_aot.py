@@ -24,9 +24,9 @@ mesh = Mesh(np.array(topology.devices[:1]), ("x",))
 sharding = NamedSharding(mesh, PartitionSpec())
 shape = lambda *s, dtype=jnp.float32: jax.ShapeDtypeStruct(s, dtype, sharding=sharding)
 
-def compile(dtype, K, mask=masks.causal(), soft_cap=None, slopes=False, ids=False, T=2048, weights=None, backward=True):
+def compile(dtype, K, mask=masks.causal(), soft_cap=None, slopes=False, ids=False, T=2048, weights=None, backward=True, **tiles):
     """Whatever T is, the program holds a few copies of its arguments and results beside them: heads first, filled up to whole tiles and lanes."""
-    attention = flash_attention if weights is None else partial(softplus_attention, weights=weights)
+    attention = partial(flash_attention, **tiles) if weights is None else partial(softplus_attention, weights=weights)
     def f(q, k, v, slopes, ids):
         packed = mask if ids is None else mask & masks.segments(ids, ids)
         both = lambda q, k, v, slopes: attention(q, k, v, mask=packed, soft_cap=soft_cap, slopes=slopes)
@@ -51,6 +51,7 @@ def compile_ssd(P, N, chunk, T=1000):
 
 compile(jnp.bfloat16, 128)
 compile(jnp.bfloat16, 128, T=131072, backward=False)
+compile(jnp.bfloat16, 128, T=8192, block_q=1024, strip=256)
 compile(jnp.bfloat16, 64, weights=Lssar(15), ids=True)
 compile(jnp.float32, 64, masks.causal() & (masks.window(300) | masks.sinks(4)), soft_cap=5.0, slopes=True, ids=True, T=8192)
 compile_ssd(64, 128, 256)
