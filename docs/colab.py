@@ -4,7 +4,8 @@
 
 Every notebook gets a badge under its title, and a first cell that installs lcref from that repository where it is not installed. Colab brings a
 jax that fits its machine: lcref asks for lower bounds only, so pip leaves that one as it is, or takes a newer one where it is older than the bound.
-Run with another address, it replaces the badges and cells of before. The branch is `main`.
+Links to files of the project, `../docs/results.md`, lead to the repository: Colab opens a notebook without the folders around it. Run with another
+address, it replaces the badges, cells and links of before. The branch is `main`.
 """
 import re
 import sys
@@ -23,13 +24,16 @@ if importlib.util.find_spec("lcref") is None:
     get_ipython().run_line_magic("pip", "install --quiet 'lcref[hf] @ git+https://github.com/{repository}'")
 
 """
+LINK = "](https://github.com/{repository}/blob/main/"
 TITLE = re.compile(r"^# # \d\d .*\n#\n", re.MULTILINE)
 OLD = re.compile(r"^# \[!\[Open in Colab.*\n#\n" + r'|^# %% tags=\["colab"\]\n(?:(?!# %%).*\n)*', re.MULTILINE)
 
 
 def opened(source: str, name: str, repository: str) -> str:
-    """The percent source of a notebook, with its badge and the cell that installs."""
-    source = OLD.sub("", source)
+    """The percent source of a notebook, with its badge, the cell that installs, and links that lead to the repository."""
+    if before := re.search(r"colab\.research\.google\.com/github/([\w-]+/[\w.-]+)/blob/", source):
+        source = source.replace(LINK.format(repository=before[1]), "](../")
+    source = OLD.sub("", source).replace("](../", LINK.format(repository=repository))
     title = TITLE.search(source)
     code = source.find("# %%\n")
     if title is None or code < 0:

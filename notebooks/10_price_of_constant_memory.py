@@ -41,7 +41,8 @@ from lcref.ops.ssm.ssd import ssd_chunked
 # ## A state is a memory of pairs
 #
 # A head of Mamba-2 writes, with every token, a product of a value $v_t$ (P numbers) and a key $k_t$ (N numbers) into its state $h$, a matrix P x N
-# (in [notebook 09](09_mamba2_three_forms.ipynb) the key is called $B_t$, the query $C_t$). With a step of 1 and a decay of $e^{-1/\tau}$ a token,
+# (in [notebook 09](../notebooks/09_mamba2_three_forms.ipynb) the key is called $B_t$, the query $C_t$). With a step of 1 and a decay of
+# $e^{-1/\tau}$ a token,
 #
 # $$h_t = e^{-1/\tau}\, h_{t-1} + v_t k_t^\top, \qquad
 # h_T\, k_s = \sum_{t \le T} e^{-(T-t)/\tau}\, (k_t \cdot k_s)\; v_t .$$

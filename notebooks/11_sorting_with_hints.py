@@ -148,9 +148,9 @@ print(f"from the sawtooth without its mean the products differ by at most {np.ab
 # %% [markdown]
 # ## What length does
 #
-# Two things happen in longer lists. There are more keys, as in [notebook 01](01_attention_and_masks.ipynb), and a factor that grows with $\ln n$ is a
-# remedy for that. Here the second weighs more: numbers from the same range lie closer together. The mean gap is about $V / n$, and the margin is what
-# the score falls over a gap.
+# Two things happen in longer lists. There are more keys, as in [notebook 01](../notebooks/01_attention_and_masks.ipynb), and a factor that grows
+# with $\ln n$ is a remedy for that. Here the second weighs more: numbers from the same range lie closer together. The mean gap is about $V / n$, and
+# the margin is what the score falls over a gap.
 #
 # Yet there is a floor. Two values differ by 1 at least, so the $j$-th number behind the successor gets at most $e^{-jc/2V}$ of its weight, and a
 # number that is not above $y$ at most $e^{-c/2}$. But for the latter, the successor's weight is at least

@@ -59,7 +59,7 @@ def test_a_notebook_teaches_one_thing(source):
 
 @names
 def test_a_badge_opens_it_in_colab_and_its_first_code_installs(source):
-    """Written twice, for two addresses: the second replaces the first, and nothing else of the notebook changes."""
+    """Written twice, for two addresses: the second replaces the first, and nothing else of the notebook changes but where its links lead to."""
     before = source.read_text(encoding="utf-8")
     opened = runpy.run_path(str(FOLDER.parent / "docs/colab.py"))["opened"]
     with_badge = opened(opened(before, source.stem, "some/one"), source.stem, "owner/na.me")
@@ -68,7 +68,11 @@ def test_a_badge_opens_it_in_colab_and_its_first_code_installs(source):
     assert with_badge.index("# # ") < with_badge.index("Open in Colab") < with_badge.index("**Question.**")
     installs = [cell.source for cell in code if "pip" in cell.source]
     assert installs == [code[0].source] and "git+https://github.com/owner/na.me" in installs[0]
-    kept = [line for line in with_badge.splitlines() if line in before.splitlines()]
+    links = re.findall(r"\]\((?!https?:)[^)]*\)", "\n".join(text for kind, text in cells(source) if kind == "markdown"))
+    there = [link.replace("](../", "](https://github.com/owner/na.me/blob/main/") for link in links]
+    assert links and not [link for link in links if link in with_badge] and not [link for link in there if link not in with_badge]
+    back = with_badge.replace("](https://github.com/owner/na.me/blob/main/", "](../")
+    kept = [line for line in back.splitlines() if line in before.splitlines()]
     assert [line for line in before.splitlines() if line.strip("# ")] == [line for line in kept if line.strip("# ")]
     exec(compile(installs[0], "first cell", "exec"), {})          # lcref is here: nothing is installed, and IPython is not asked for
 
