@@ -7,6 +7,10 @@ ATTENTION = {                                              # causal, float32
     "4k": dict(B=1, T=4096, H=4, K=64),
     "8k": dict(B=1, T=8192, H=4, K=64),
 }
+WINDOWS = {                                                # causal, float32, most of the square hidden
+    "tiny": dict(B=1, T=1024, H=2, K=32),
+    "32k": dict(B=1, T=32768, H=4, K=64),
+}
 TRAIN_STEP = {                                             # a Llama-shaped decoder: gated feed-forward, RoPE, AdamW
     "tiny": dict(layers=2, d_model=32, heads=2, feed_forward=64, T=32, B=2, vocab=64),
     "4x128": dict(layers=4, d_model=128, heads=4, feed_forward=512, T=256, B=16, vocab=256),

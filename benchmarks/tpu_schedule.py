@@ -145,8 +145,8 @@ def kernels(bq, bk):
              ("lcref", softplus, heads_last[:3], [Kernel("lssar means", "summing_kernel", product, bq * bk),
                                                   Kernel("lssar forward", "weigh_kernel", 2 * product, bq * bk)])]
     if bq > STRIP:
-        found.append((f"lcref, strips of {STRIP}", in_strips, heads_last[:3], attention("forward_kernel")))
-    if bq == 256:                                        # the length of chunk that the kernel has by default
+        found.append((f"lcref, strips of {STRIP}", both(in_strips), heads_last, attention("forward_kernel")))
+    if bq == 256:                                          # the length of chunk that the kernel has by default
         def ssd(x, dt, A, B, C):
             return ssd_pallas_tpu(x, dt, A, B, C, chunk=Q)[0]
         f32, six = jnp.float32, 6                          # passes of a float32 product
@@ -208,9 +208,8 @@ def main(arguments):
 
 
 def report(chip, tile, who, wanted, schedules):
-    tile = "x".join(map(str, tile))
     from benchmarks.timing import versions
-    with_libtpu = versions() | {"libtpu": importlib.metadata.version("libtpu")}
+    tile, with_libtpu = "x".join(map(str, tile)), versions() | {"libtpu": importlib.metadata.version("libtpu")}
     for kernel in wanted:
         schedule = schedules[kernel.name]
         paths = live_paths(schedule)

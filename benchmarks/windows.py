@@ -1,10 +1,10 @@
 """What a mask that hides most of a long square saves: causal attention on a CPU, all of it, within a window, within packed documents.
 
-    python -m benchmarks.windows [SHAPE ...]               shapes: 32k, or any of benchmarks/shapes.py
+    python -m benchmarks.windows [SHAPE ...]               shapes: benchmarks/shapes.py
 
-Tiles in which nothing is seen are not computed, so time falls with those that are. Of tiles of 512 x 512 a row of 32,768 tokens has 32.5 on average,
-two with a window of 512, one with documents of 512 that begin where tiles do. Smaller tiles would hide more of the square and are no faster: XLA gives
-a product of 256 x 256 x 64 one core, of 512 x 512 x 64 both.
+Tiles in which nothing is seen are not computed, so time falls with those that are. For 512 queries of 32,768 tokens 32.5 tiles of 512 x 512 are live
+on average, two with a window of 512, one with documents of 512 that begin where tiles do. Smaller tiles would compute less of the square and were no
+faster on two cores: XLA (jax 0.10.2) gives a product of 256 x 256 x 64 one of them, of 512 x 512 x 64 both.
 """
 import sys
 
@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks.shapes import ATTENTION
+from benchmarks.shapes import WINDOWS
 from benchmarks.timing import race, report
 from lcref.ops.attention import attend_chunked
 from lcref.ops.masks import causal, segments, window
 
 SIDE = 512                                                 # of a window, and of a document
-LONG = {"32k": dict(B=1, T=32768, H=4, K=64)}
 
 
 def masks(T):
@@ -27,8 +26,8 @@ def masks(T):
 
 
 def main(names):
-    for name in names or LONG:
-        shape = (LONG | ATTENTION)[name]
+    for name in names or WINDOWS:
+        shape = WINDOWS[name]
         q, k, v, g = (jnp.asarray(np.random.default_rng(i).normal(size=[shape[axis] for axis in "BTHK"]), jnp.float32) for i in range(4))
         for backward in (False, True):
             runs = {}

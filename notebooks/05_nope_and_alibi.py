@@ -186,8 +186,8 @@ print(report.table(lines, adding, 132))
 
 # %% [markdown]
 # `nope`, `alibi`, `fire` and `randomized` have learned to add in every seed, and go some digits further. The hint must be found, and then the token
-# next to it, and without positions "next to" is again a count, to be made before it can be used: these models have three layers, and with two, in a
-# trial of three times the steps, `nope` never added more digits than it had been trained on.
+# next to it, and without positions "next to" is again a count, to be made before it can be used. That may be why it took three layers, where the
+# other tasks here have two. `rope`, `t5` and the absolute ones have not learned six digits in every seed.
 
 # %%
 print(report.table(lines, ranking, 132))

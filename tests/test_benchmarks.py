@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from benchmarks import cost, plots, tpu_schedule
+from benchmarks import cost, plots, tpu_schedule, windows
 from lcref.catalogue import benchmarks
+from lcref.ops.tiles import live_tiles
 
 # A dump as libtpu 0.0.42 writes it, made short: a loop over a grid of 14 bundles, in it a first step (2-3), two kinds of tile (5-7 and 8-10), a last.
 PROGRAM = """
@@ -82,8 +84,8 @@ LINES = {
              for name in ("dense", "causal tiles") for T in (1024, 4096)],
     "times": [dict(case="attention {'B': 1}", name=name, ms=ms) for name, ms in (("lcref", 3.0), ("lcref", 2.0), ("torch", 4.0), ("jax.nn", 1.0))]
     + [dict(case="memory T=2048", name="lcref", temp_MB=3.0), dict(case="memory T=4096", name="lcref", temp_MB=6.0)],
-    "schedule": [dict(case=f"attention forward {tile}x{tile} v5e", name=name, chip="v5e", tile=f"{tile}x{tile}", kind=kind, per_512x512=1500, floor=tile * 2,
-                      bundles=1)
+    "schedule": [dict(case=f"attention forward {tile}x{tile} v5e", name=name, chip="v5e", tile=f"{tile}x{tile}", kind=kind, per_512x512=1500,
+                      floor=tile * 2, bundles=1)
                  for tile in (256, 512) for name, kind in (("lcref", "full"), ("lcref", "masked"), ("jax splash_attention", "every"))],
 }
 
@@ -110,6 +112,18 @@ def test_lines_of_another_kind_are_left_alone(tmp_path, capsys):
     (tmp_path / "other.jsonl").write_text(json.dumps(dict(case="alone", name="lcref", ms=1.0)) + "\n")
     plots.draw_all(tmp_path)
     assert capsys.readouterr().out == f"{tmp_path / 'other.jsonl'}: nothing that is drawn\n" and len(list(tmp_path.iterdir())) == 1
+
+
+def test_windows_and_documents_are_timed_beside_the_whole_square(capsys):
+    """One line a mask and pass; the masks hide what they say."""
+    windows.main(["tiny"])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    masks = ["lcref causal", "lcref window 512", "lcref documents of 512"]
+    assert [line["name"] for line in lines] == masks * 2 and all(line["ms"] > 0 for line in lines)
+    assert [line["case"].split()[1] for line in lines] == ["forward"] * 3 + ["forward+backward"] * 3
+    slots = np.arange(2048)
+    live = [live_tiles(mask, slots, slots, 512, 512) for mask in windows.masks(2048).values()]
+    assert [sum(map(len, full + part)) for full, part in live] == [10, 7, 4]
 
 
 def test_the_command_line_finds_them():
