@@ -7,9 +7,9 @@ Eight schemes (none, RoPE, ALiBi, T5's buckets, a learned table, sinusoids, RoPE
     trace                         parity with every step written down, each bit under its address, of 64: a scratchpad
 "The impact of positional encoding on length generalization" (arXiv 2305.19466) ranks five of them for decoders from scratch, by the mean over
 the lengths that training had not: none at all is best, T5's buckets next, ALiBi, then RoPE and absolute positions, which are left at nothing
-after a few tokens more. Randomized ids are from arXiv 2305.16843, FIRE from arXiv 2310.04418. One model of two layers, one rate, one budget a task.
-Addition has three layers: with two, no positions learned it in part, in more than twice the steps, and were never right at 7 digits. With three and
-8,000 steps RoPE and the table learned it too, and were never right at 7 either (trials, one seed each, none that is used here).
+after a few tokens more. Randomized ids are from arXiv 2305.16843, FIRE from arXiv 2310.04418. One model of three layers, one rate, one budget a
+task. With two layers no positions and randomized ids learned only part of copying, reversing, addition and traces in as many steps. In 8,000 steps
+RoPE and the table learned addition too, and were never right at 7 digits either (trials, one seed each, none that is used here).
 Whether a scheme has learned a task at all is in the same figure, left of the dotted line: a curve that starts low says nothing about length.
 
 A learned table has rows for the longest test, and those beyond training keep their initial values. Randomized ids are drawn
