@@ -49,6 +49,21 @@ def randomized(key, T, max_length, length=None):
     return jnp.minimum(ids, ids[length - 1])
 
 
+def randomized_packed(key, pos, max_length):
+    """Sorted distinct ids for each document of packed rows. pos int [B,T] as from `packed`, 0 where a document begins  -> int32 [B,T].
+
+    A document of n tokens has n ids, uniform over the subsets of range(max_length), whatever stands beside it in its row: a permutation's
+    first T numbers are distinct, any n of them are such a subset, and each document is given its own in order. Those of one row have no id
+    in common. Raises ValueError if T > max_length. O(B max_length log max_length). Deviation: the authors' rows hold one text each.
+    """
+    B, T = pos.shape
+    if T > max_length:
+        raise ValueError(f"cannot draw {T} distinct positions from range({max_length}): need T <= max_length")
+    drawn = jax.vmap(lambda key: jax.random.permutation(key, max_length)[:T])(jax.random.split(key, B))
+    document = jnp.cumsum(jnp.asarray(pos) == 0, axis=1)
+    return jax.lax.sort((document, drawn.astype(jnp.int32)), num_keys=2)[1]
+
+
 def stretched(table, factor, keep):
     """A learned position table for more positions.  table [n, D] -> [factor n - (factor - 1) keep, D], in its dtype.  arXiv 2403.15378.
 

@@ -183,10 +183,21 @@ def test_randomized_ids_of_a_stream_in_pieces():
 
 
 def test_randomized_ids_of_packed_documents():
-    segments = np.array([[1, 1, 1, 2, 2, 2, 2, 3]])
-    ids = Randomized().ids(jax.random.key(0), positions.packed(segments))[0]
-    np.testing.assert_array_equal(ids[:3], ids[3:6])
-    assert ids[7] == ids[0] and ids[6] > ids[5]
+    """Each a draw of its own, and as wide as it is long: what else stands in its row does not squeeze it."""
+    segments = np.array([[1, 1, 1, 2, 2, 2, 2, 3], [1, 1, 2, 2, 2, 2, 2, 2]])
+    draw = jax.jit(lambda key: Randomized(max_length=100).training_ids(key, positions.packed(segments)))
+    ids = np.stack([draw(key) for key in jax.random.split(jax.random.key(0), 2000)])
+    assert ids.shape == (2000, 2, 8) and ids.dtype == np.int32 and 0 <= ids.min() and ids.max() < 100
+    for row, begin, end in ((0, 0, 3), (0, 3, 7), (0, 7, 8), (1, 0, 2), (1, 2, 8)):
+        document, n = ids[:, row, begin:end], end - begin
+        assert (np.diff(document) > 0).all()
+        assert abs(document[:, -1].mean() - (n * 101 / (n + 1) - 1)) < 3            # the largest of n out of range(100)
+    assert abs(np.corrcoef(ids[:, 0, 0], ids[:, 0, 3])[0, 1]) < 0.1 and abs(np.corrcoef(ids[:, 0, 0], ids[:, 1, 0])[0, 1]) < 0.1
+    for key, pos in ((None, segments), (jax.random.key(0), segments[0])):
+        with pytest.raises(ValueError, match=r"need a key and positions \[B,T\]"):
+            Randomized().training_ids(key, pos)
+    with pytest.raises(ValueError, match="draw 8 distinct positions from range"):
+        Randomized(max_length=7).training_ids(jax.random.key(0), segments)
 
 
 def test_randomized_refuses():

@@ -13,7 +13,7 @@ A config is a frozen dataclass; its type is the choice of scheme. `config.build(
     config.limit                        positions at or past it do not exist (None: no end)
     config.ids(key, pos, length=None)   which ids stand for plain positions in this pass, where config.draws_ids (Randomized); length: of a stream
                                         in pieces, or [B] of rows with padding
-    config.training_ids(key, pos)       the same for a training pass, where config.draws_training_ids (CLEX, E2)
+    config.training_ids(key, pos)       the same for a training pass, where config.draws_training_ids (CLEX, E2), or rows are packed (Randomized)
 The formulas are in lcref/ops: rope.py, rope_scaling/, bias/, positions.py. To add a scheme: a config, a module, one line in POSITIONS.
 
     scheme.py       Position, PositionConfig, Nope          embedded.py     Sinusoidal, Learned

@@ -19,7 +19,8 @@ class Randomized(PositionConfig):
     The module is the base scheme's; what is new is `ids`. Draw once per forward pass, in training and in evaluation alike, a table for all rows
     or one for each, by how many of its T tokens are not padding (ids spread by that number, so padding must not count):
         positions = cfg.ids(key, plain(T)[None])               positions = cfg.ids(key, plain(T)[None], lengths)
-    and, when a stream is decoded in pieces, once for the whole stream: `length` = how many tokens it may come to hold.
+    and, when a stream is decoded in pieces, once for the whole stream: `length` = how many tokens it may come to hold. Packed rows are given
+    ids document by document, each as a row of its length would be: positions = cfg.training_ids(key, packed(segments)).
     """
     draws_ids: ClassVar[bool] = True
     base: PositionConfig = Rope()
@@ -72,6 +73,15 @@ class Randomized(PositionConfig):
         if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
             raise ValueError(f"positions {here.min()} to {here.max()} with ids drawn for {length}: give the whole stream's length")
         return jnp.take(table, jnp.asarray(pos), mode="fill", fill_value=self.max_length)
+
+    def training_ids(self, key, pos):
+        """pos [B,T], within-document positions -> ids, int32 [B,T]: every document of every row a draw of its own, by its length.
+
+        Raises ValueError without a key, for other shapes, and for T > max_length.
+        """
+        if key is None or jnp.ndim(pos) != 2:
+            raise ValueError(f"ids of packed documents need a key and positions [B,T], got key {key} and the shape {list(jnp.shape(pos))}")
+        return positions.randomized_packed(key, pos, self.max_length)
 
     def build(self, heads, head_dim, d_model, *, rngs):
         return self.base.build(heads, head_dim, d_model, rngs=rngs)
