@@ -12,8 +12,8 @@ A row of n tokens has n / 4 pairs, from 128 keys and 128 values: guessing among 
 accuracy of a size crosses 0.9, or one half, is its capacity, shown against the size of the state with the fitted power law.
 Training had rows of all lengths up to the dotted line. Deviation from Zoology: no blanks between the questions, which come in uniform order.
 
-The other form of the question, a passkey in ever longer text (arXiv 2410.07145), asks how long a state keeps little; here it is how much a
-state keeps. Sizes gpu and paper are larger and have not been run yet.
+The other form of the question, a passkey in ever longer text (arXiv 2410.07145; state_space/passkeys), asks how long a state keeps little; here
+it is how much a state keeps. Sizes gpu and paper are larger and have not been run yet.
 """
 from dataclasses import replace
 
