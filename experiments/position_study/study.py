@@ -140,11 +140,11 @@ CLAIMS = (
           published="with index hints, to 100 digits: FIRE near-perfect, NoPE degrades past 60",
           holds=(*(at(scheme, "addition", 6) >= 0.95 for scheme in ("fire", "nope")),
                  *(at("fire", "addition", n) > at("nope", "addition", n) for n in (7, 8)))),
-    Claim("deep-nope-first", "With three layers, where every scheme copies and reverses ten letters, no positions go further than ALiBi, RoPE or absolute ones.",
-          source=SOURCE, holds=tuple(holds for task in DEEPER for holds in (
+    Claim("deep-nope-first", "With three layers every scheme copies and reverses ten letters, and no positions go further than ALiBi, RoPE or absolute "
+          "ones.", source=SOURCE, holds=tuple(holds for task in DEEPER for holds in (
               *(at(scheme, task, 10) >= 0.95 for scheme in SCHEMES),
               *(at("nope", task, 12) > at(other, task, 12) for other in ("alibi", "rope", "sinusoidal", "learned"))))),
-    Claim("depth-for-length", "A third layer teaches no positions and randomized ids to copy, and takes ALiBi and FIRE less far.",
+    Claim("depth-for-length", "A third layer teaches no positions and randomized ids to copy and reverse, and takes ALiBi and FIRE less far.",
           holds=(*(at(scheme, f"{task}_deep", 10) >= at(scheme, task, 10) + 0.1 for scheme in ("nope", "randomized") for task in STRINGS),
                  *(at(scheme, f"{task}_deep", 14) <= at(scheme, task, 14) - 0.1 for scheme in ("alibi", "fire") for task in STRINGS))),
     Claim("task-decides", "What is first in sorting is not first in writing traces: none at all sorts best, and something relative traces best.",
@@ -152,8 +152,9 @@ CLAIMS = (
                  *(at(other, "trace", 12) > at("nope", "trace", 12) for other in ("t5", "alibi", "fire")))),
 )
 TITLES = {
-    "copy": ("Copying", "letters"), "reverse": ("Writing backwards", "letters"), "sort": ("Sorting different numbers", "numbers"),
-    "copy_deep": ("Copying, with three layers", "letters"), "reverse_deep": ("Writing backwards, with three layers", "letters"),
+    "copy": ("Copying", "letters"), "copy_deep": ("Copying, with three layers", "letters"),
+    "reverse": ("Writing backwards", "letters"), "reverse_deep": ("Writing backwards, with three layers", "letters"),
+    "sort": ("Sorting different numbers", "numbers"),
     "addition": ("Adding, lowest digit first, with index hints", "digits"), "parity": ("Parity at once (guessing: 0.5)", "bits"),
     "sum": ("A sum modulo ten at once (guessing: 0.1)", "digits"),
     "polynomial": ("A polynomial modulo ten at once (guessing: 0.1)", "terms"),
