@@ -12,7 +12,8 @@ state_space/recall; other starts of Mamba-2, other filler and attention are in p
 
 A share of 100 problems at each length, 20 at each of five depths; guessing is right once in ten thousand, or in a hundred million. The two numbers
 of digits were chosen on a seed of their own: of twelve, a state of 64 found less than half in this budget, the smaller ones none.
-A minute and a half to two for a run, two at a time on 2 cores, 45 minutes in all. Size gpu trains on rows of 1,024, size paper on rows of 8,192; neither has been run. Deviation: a small vocabulary in place of English text.
+A minute and a half to two for a run, two at a time on 2 cores, 45 minutes in all. Size gpu trains on rows of 1,024, size paper on rows of 8,192;
+neither has been run. Deviation: a small vocabulary in place of English text.
 """
 from dataclasses import replace
 
