@@ -5,7 +5,8 @@
     randomized   3 4 9 17 22 ...                 Ruoss et al., arXiv 2305.16843: T sorted distinct ids out of range(max_length)
 
 Randomized ids are the whole trick of that paper: a model trained at T <= 40 with ids drawn up to 2048 has met every id, and every
-gap between ids, that a plain model would first meet at test time. The order of tokens survives, their exact distances do not.
+gap between ids, that a plain model would first meet at test time. The order of tokens survives, their exact distances do not. In packed
+rows (`randomized_packed`) each document has a draw of its own.
 
 One scheme has an end: a learned table has a vector for each of n ids, and none for the next.
     stretched    0 1 2 2.25 2.5 2.75 3 ...       Zhang et al., arXiv 2403.15378 (Long-CLIP): keep the first rows, interpolate the rest
@@ -50,18 +51,19 @@ def randomized(key, T, max_length, length=None):
 
 
 def randomized_packed(key, pos, max_length):
-    """Sorted distinct ids for each document of packed rows. pos int [B,T] as from `packed`, 0 where a document begins  -> int32 [B,T].
+    """Sorted distinct ids for each document of packed rows. pos int [B,T] or [T] as from `packed`, 0 where a document begins  -> int32, same shape.
 
     A document of n tokens has n ids, uniform over the subsets of range(max_length), whatever stands beside it in its row: a permutation's
     first T numbers are distinct, any n of them are such a subset, and each document is given its own in order. Those of one row have no id
     in common. Raises ValueError if T > max_length. O(B max_length log max_length). Deviation: the authors' rows hold one text each.
     """
-    B, T = pos.shape
+    begins = jnp.atleast_2d(pos) == 0
+    B, T = begins.shape
     if T > max_length:
         raise ValueError(f"cannot draw {T} distinct positions from range({max_length}): need T <= max_length")
     drawn = jax.vmap(lambda key: jax.random.permutation(key, max_length)[:T])(jax.random.split(key, B))
-    document = jnp.cumsum(jnp.asarray(pos) == 0, axis=1)
-    return jax.lax.sort((document, drawn.astype(jnp.int32)), num_keys=2)[1]
+    ids = jax.lax.sort((jnp.cumsum(begins, axis=1), drawn.astype(jnp.int32)), num_keys=2)[1]
+    return ids.reshape(jnp.shape(pos))
 
 
 def stretched(table, factor, keep):

@@ -75,12 +75,12 @@ class Randomized(PositionConfig):
         return jnp.take(table, jnp.asarray(pos), mode="fill", fill_value=self.max_length)
 
     def training_ids(self, key, pos):
-        """pos [B,T], within-document positions -> ids, int32 [B,T]: every document of every row a draw of its own, by its length.
+        """pos [B,T] or [T], within-document positions -> ids, int32, same shape: every document of every row a draw of its own, by its length.
 
-        Raises ValueError without a key, for other shapes, and for T > max_length.
+        Raises ValueError without a key, and for T > max_length.
         """
-        if key is None or jnp.ndim(pos) != 2:
-            raise ValueError(f"ids of packed documents need a key and positions [B,T], got key {key} and the shape {list(jnp.shape(pos))}")
+        if key is None:
+            raise ValueError("randomized positions need a key: training_ids(key, pos)")
         return positions.randomized_packed(key, pos, self.max_length)
 
     def build(self, heads, head_dim, d_model, *, rngs):
