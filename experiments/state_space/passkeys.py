@@ -7,7 +7,7 @@ even nearby, in rows as long as those of training. What fits is found until it i
 found, against N, with the fitted power law, is how far it is carried.
 
 "Stuffed Mamba" (arXiv 2410.07145) finds that this distance grows exponentially with the size of the state, for five digits in English text and
-models trained on rows long enough to learn to forget. How much a state holds when all of it is asked for is in
+models trained on long documents. How much a state holds when all of it is asked for is in
 state_space/recall; other starts of Mamba-2, other filler and attention are in passkey/grid, whose budget this is.
 
 A share of 100 problems at each length, 20 at each of five depths; guessing is right once in ten thousand, or in a hundred million. The two numbers
