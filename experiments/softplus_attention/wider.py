@@ -17,18 +17,18 @@ from lcref.experiment import Figure, load
 
 TEXT, = load("softplus_attention/text")
 L = 256                                                        # trained length
-NAMES = {64: "cosine_then_15_fast_long", 128: "cosine_then_15_k128_fast_long", 256: "cosine_then_15_k256_fast_long"}
-NARROW, WIDE, WIDEST = NAMES.values()
+WIDTHS = {"cosine_then_15_fast_long": {}, "cosine_then_15_k128_fast_long": {"head_dim": 128}, "cosine_then_15_k256_fast_long": {"head_dim": 256}}
+NARROW, WIDE, WIDEST = WIDTHS
 SOFTMAX = "rope_k128_long"
 
 
 def runs(known):
     def made(name, times, width):
         run = known[name]
-        return replace(run, model=replace(run.model, mixer=replace(run.model.mixer, head_dim=width)),
+        return replace(run, model=replace(run.model, mixer=replace(run.model.mixer, **width)),
                        train=replace(run.train, steps=int(times * run.train.steps)))
-    found = {name: replace(made("lssar_15", 2 / 4, width), start=made("cosine", 2 * 3 / 4, width)) for width, name in NAMES.items()}
-    return found | {SOFTMAX: made("rope", 2, 128)}
+    found = {name: replace(made("lssar_15", 2 / 4, width), start=made("cosine", 2 * 3 / 4, width)) for name, width in WIDTHS.items()}
+    return found | {SOFTMAX: made("rope", 2, WIDTHS[WIDE])}
 
 
 RUNS = {size: runs(known) for size, known in TEXT.runs.items()}

@@ -228,7 +228,7 @@ class Lssar(Lssa):
 
     This is the paper's relu(A n - 1)^p, normalised, A = F / sum F: n and the first sum cancel. Trained and read with the same power or with
     another (`Run.read`): the paper recommends 15 beyond the trained length, 3 within it. Learned last, by a model trained with `cosine`, it costs
-    less nearby and finds more there than learned from the first step on (experiments/softplus_attention/text.py).
+    less nearby and finds more there than learned from the first step on (experiments/softplus_attention/late.py).
     """
     power: float = static(default=15)
 
