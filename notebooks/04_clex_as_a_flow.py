@@ -151,14 +151,14 @@ for ax, (name, draw) in zip(axes, kinds.items()):
 # ## What did training move?
 #
 # A byte model was trained on rows of 128 with plain RoPE, and then on for 600 steps, in several ways, on rows of 128 still (committed results,
-# three seeds: `lcref run context_extension/tiny`). `clex` and `clex_chunked` learn frequencies; `random_positions` and `random_chunked` draw the
+# three seeds: `lcref run context_extension/clex`). `clex` and `clex_chunked` learn frequencies; `random_positions` and `random_chunked` draw the
 # same ids and keep plain frequencies; `prior_chunked` keeps NTK's curve. `rope_longer` changes nothing.
 
 # %%
-tiny = load("context_extension/tiny")[0]
-lines = results.read(shipped("results") / "context_extension/tiny.cpu.jsonl")
+experiment = load("context_extension/clex")[0]
+lines = results.read(shipped("results") / "context_extension/clex.cpu.jsonl")
 runs = ("rope_longer", "random_positions", "clex", "random_chunked", "prior_chunked", "clex_chunked")
-shown = next(figure for figure in tiny.figures if figure.metric == "context_loss" and "clex" in figure.runs)
+shown = next(figure for figure in experiment.figures if figure.metric == "context_loss")
 figure, ax = plt.subplots(figsize=(8, 4.6), layout="constrained")
 plotting.panel(ax, lines, replace(shown, runs=runs))
 
@@ -166,7 +166,7 @@ loss, recall = (summary(lines, metric) for metric in ("context_loss", "key_recal
 print(f"{'median of three seeds':22s} loss at 128   at 512   a key 489 bytes back is found")
 for run in runs:
     print(f"{run:22s} {loss[run]['128'].median:11.2f} {loss[run]['512'].median:8.2f} {recall[run]['489'].median:12.2f}")
-print("published:", tiny.paper["clex"])
+print("published:", experiment.paper["clex"])
 
 # %% [markdown]
 # Ids alone, with plain frequencies, take the loss at 512 most of the way down. In chunks they cost next to nothing at 128, and the key is mostly

@@ -154,18 +154,16 @@ for name, a in {"log_n": np.sqrt(K) / np.log(128), "ssmax": np.sqrt(K) * 0.43, "
 # ## Trained models
 #
 # Byte models of three layers with two heads of 64, trained on rows of 256 bytes of Python with a key in each that is asked for later, read on to
-# 4,096 (committed results, medians and ranges of three seeds: `lcref run softplus_attention/text`;
-# [the declaration](../experiments/softplus_attention/text.py)). On the left the loss of the same last 128 bytes after more and more before them, on the
-# right the same for three widths of heads (`_k32`: four of 32 in place of two of 64; `_k128`: two of 128).
+# 4,096 (committed results, medians and ranges of three seeds: `lcref run softplus_attention`). The loss of the same last 128 bytes after more and more
+# before them, by kind of weights ([declaration](../experiments/softplus_attention/text.py)) and by width of the heads
+# ([declaration](../experiments/softplus_attention/widths.py); `_k32`: four of 32 in place of two of 64; `_k128`: two of 128).
 
 # %%
-text = load("softplus_attention/text")[0]
-lines = results.read(shipped("results") / "softplus_attention/text.cpu.jsonl")
-found = {figure.title: figure for figure in text.figures}
-left, right = (found[f"Loss of the same bytes: {title}"] for title in ("RoPE, by kind of weights", "by width of the heads"))
 figure, axes = plt.subplots(1, 2, figsize=(14, 4.8), layout="constrained")
-plotting.panel(axes[0], lines, replace(left, title="By kind of weights", runs=("rope", "log_n", "lssa", "lssar_3", "lssar_15", "cosine", "cosine_then_15", "window")))
-plotting.panel(axes[1], lines, replace(right, title="By width of the heads"))
+kinds = ("rope", "log_n", "lssa", "lssar_3", "lssar_15", "cosine", "window")
+for ax, name, title, runs in ((axes[0], "text", "By kind of weights", kinds), (axes[1], "widths", "By width of the heads", ())):
+    shown = next(figure for figure in load(f"softplus_attention/{name}")[0].figures if figure.metric == "context_loss")
+    plotting.panel(ax, results.read(shipped("results") / f"softplus_attention/{name}.cpu.jsonl"), replace(shown, title=title, runs=runs))
 
 # %% [markdown]
 # LSSAR with a power of 15 goes from 1.34 to 1.44; softmax, softplus alone and small powers end above 3. So far the trained models agree with the
@@ -173,8 +171,9 @@ plotting.panel(axes[1], lines, replace(right, title="By width of the heads"))
 # with narrower heads some random key catches up sooner. The window is flat because it forgets; which of these models still finds the key, [the
 # results page](../docs/results.md) says.
 #
-# The power is best learned last. `cosine_then_15` was trained as `cosine` for three quarters of the steps and with a power of 15 for the rest: it has
-# softmax's loss nearby, 1.31 for 1.30, ends at 1.45, and finds every key within the trained length, of which `lssar_15` misses a fifth.
+# The power is best learned last ([declaration](../experiments/softplus_attention/late.py)). `cosine_then_15` was trained as `cosine` for three quarters
+# of the steps and with a power of 15 for the rest: it has softmax's loss nearby, 1.31 for 1.30, ends at 1.45, and finds every key within the trained
+# length, of which `lssar_15` misses a fifth. WIDER
 #
 # ## In numbers that computers have
 #

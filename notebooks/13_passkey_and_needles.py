@@ -103,13 +103,13 @@ print(f"rope_window: {model['layers']} layers, each sees {model['mixer']['window
 # answers are gone at 512. `nope` has a far higher loss, and its median answers about nine questions in ten at every distance (its worst seed: none beyond
 # chance).
 #
-# The same in one picture, for every run of `lcref run context_extension/tiny` (medians of three seeds; models trained on 128 bytes, a key of eight
+# The same in one picture, for every run of `lcref run context_extension` (medians of three seeds; models trained on 128 bytes, a key of eight
 # tokens): loss in rows of 512 against keys found 489 bytes away.
 
 # %%
-tiny = results.current(results.read(shipped("results") / "context_extension/tiny.cpu.jsonl"))
-median = lambda run, metric, name: np.median([line["metrics"][metric][name] for line in tiny if line["run"] == run])
-places = {run: (median(run, "context_loss", "512"), median(run, "key_recall", "489")) for run in dict.fromkeys(line["run"] for line in tiny)}
+lines = [line for name in ("tiny", "clex") for line in results.read(shipped("results") / f"context_extension/{name}.cpu.jsonl")]
+median = lambda run, metric, name: np.median([line["metrics"][metric][name] for line in lines if line["run"] == run])
+places = {run: (median(run, "context_loss", "512"), median(run, "key_recall", "489")) for run in dict.fromkeys(line["run"] for line in lines)}
 
 figure, ax = plt.subplots(figsize=(8, 4), layout="constrained")
 ax.scatter(*zip(*places.values()), s=24, color=plotting.GREY)

@@ -69,7 +69,8 @@ def test_there_must_be_pages(tmp_path):
         pages.findings(tmp_path)
 
 
-SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 7)), ("softplus_attention/text", "softplus", (0, 2, 8)),
+SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 8)), ("context_extension/clex", "clex", (0, 1, 2)),
+         ("softplus_attention/text", "softplus", (0, 2, 8)),
          ("softplus_attention/positions", "softplus_positions", (0, 2)), ("softplus_attention/widths", "softplus_widths", (0, 2)),
          ("softplus_attention/late", "softplus_late", (0, 2)), ("softplus_attention/longer", "softplus_longer", (0, 2)),
          ("embedding_collapse/pooled", "pooled", (0, 2, 4, 1, 3)), ("state_space/digits", "digits", (0,)), ("passkey/needles", "needles", (0, 1, 2, 3, 4, 5)),

@@ -8,7 +8,8 @@ In rows of 128 a base of 10,000 turns a third of RoPE's planes, in the thousands
 which two thirds turn in the rows it is trained on, (T / 2 pi)^(3/2), here 92.
 NoPE; ALiBi; Hard-ALiBi (windows on half of the heads, no positions on the rest); the same with logits that sharpen with ln n, n the keys up to
 a token, also on the heads with windows; a layer of
-RoPE in a window of 16 below one that sees everything and has no positions (`window_nope`, sharpened as well). S4D, whose time scales input
+RoPE in a window of 16 below one that sees everything and has no positions (`window_nope`, sharpened as well; so arranged in arXiv 2501.18795 and
+2504.08719). S4D, whose time scales input
 cannot change, as it comes and with more of them over a wider range that learn at the full rate (`s4d_wide`). Mamba-2 as it comes, with eight heads
 in place of two (`mamba2_heads`), with step sizes that start at 1e-4 to 2e-4 in place of 1e-3 to 1e-1 (`mamba2_slow`: what a token of filler writes
 and erases goes with its step size), and with both (`mamba2_closed`). Mamba-2 below attention. Two layers of one width, one rate, one budget; each
