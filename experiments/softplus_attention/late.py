@@ -6,7 +6,7 @@
 
 The last quarter has half the learning rate that LSSAR has from the first step on (size cpu).
 Models, data and measures are those of softplus_attention/text. LSSAR: arXiv 2501.13428, which learns it from the first step on.
-Three to six minutes an arm, two at a time on 2 cores; 50 minutes in all. With twice the steps: softplus_attention/longer.
+Three to six minutes an arm, two at a time on 2 cores; an hour in all. With twice the steps: softplus_attention/longer.
 """
 from dataclasses import replace
 
@@ -36,6 +36,7 @@ def runs(known):
 
 RUNS = {size: runs(known) for size, known in TEXT.runs.items()}
 SEEDS = 3
+PAPER = TEXT.paper
 
 
 def rise(run, times, metric="context_loss"):

@@ -30,6 +30,7 @@ def runs(known):
 
 RUNS = {size: runs(known) for size, known in TEXT.runs.items()}
 SEEDS = 3
+PAPER = TEXT.paper
 CLAIMS = (
     Claim("alibi-stays", "ALiBi's loss does not rise under either.", source="arXiv 2108.12409",
           holds=tuple(of(run, "context_loss", 16 * L) <= 1.05 * of(run, "context_loss", L) for run in ("alibi", f"{LSSAR}_alibi"))),

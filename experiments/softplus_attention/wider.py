@@ -33,6 +33,7 @@ def runs(known):
 
 RUNS = {size: runs(known) for size, known in TEXT.runs.items()}
 SEEDS = 3
+PAPER = TEXT.paper
 LOSSES = ("context_loss", "chunk_loss")
 
 

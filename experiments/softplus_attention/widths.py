@@ -28,6 +28,7 @@ def runs(known):
 
 RUNS = {size: runs(known) for size, known in TEXT.runs.items()}
 SEEDS = 3
+PAPER = TEXT.paper
 
 
 def rise(run, times):
