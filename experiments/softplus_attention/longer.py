@@ -5,7 +5,7 @@
     ..._fast_long               with LSSAR's learning rate in the last quarter, where the other has half of that (size cpu)
 
 Models, data and measures are those of softplus_attention/text. LSSAR: arXiv 2501.13428, whose abstract says nearly constant at 16 times the trained
-length. Tried on a seed of its own before it was declared. With wider heads: softplus_attention/wider.
+length. All but the controls were tried on a seed of their own before they were declared. With wider heads: softplus_attention/wider.
 Six to eleven minutes an arm, two at a time on 2 cores; an hour in all. Deviations: as in softplus_attention/text.
 """
 from dataclasses import replace

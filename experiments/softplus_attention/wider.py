@@ -6,7 +6,7 @@
 
 The wider the head, the less the cosines with n random keys spread (1 / sqrt K), and the later one of them stands out as far as the right key.
 Models, data and measures are those of softplus_attention/text. LSSAR: arXiv 2501.13428, whose abstract says nearly constant at 16 times the trained
-length. Both widths were tried on a seed of its own before they were declared; softmax with heads of 256 was not trained.
+length. Both widths were tried on a seed of their own before they were declared; softmax with heads of 256 was not trained.
 Ten to twenty-six minutes an arm, two at a time on 2 cores; an hour and three quarters in all. Deviations: as in softplus_attention/text.
 """
 from dataclasses import replace
