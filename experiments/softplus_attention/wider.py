@@ -63,10 +63,13 @@ CLAIMS = (
                  of(WIDEST, "key_recall", 1008) < of(NARROW, "key_recall", 1008) - 0.1)),
 )
 ROWS = dict(x_label="bytes in the row", trained_to="data.text.length", log_x=True)
+LOSS = dict(y_label="loss (nats per byte)", lower_is_better=True, **ROWS)
 FIGURES = (
-    Figure("context_loss", title="Loss of the same bytes: wide heads, twice the steps", y_label="loss (nats per byte)", lower_is_better=True, **ROWS),
-    Figure("chunk_loss", title="Mean loss of whole rows: wide heads, twice the steps", y_label="loss (nats per byte)", lower_is_better=True, **ROWS),
-    Figure("key_recall", title="A key among the text, asked for later (chance: 0.1): wide heads, twice the steps", y_label="answered right",
+    Figure("context_loss", title="Loss of the same bytes: wide heads", **LOSS),
+    Figure("chunk_loss", title="Mean loss of whole rows: wide heads", **LOSS),
+    Figure("key_recall", title="A key among the text, asked for later (chance: 0.1): wide heads", y_label="answered right",
            **ROWS | dict(x_label="bytes between key and question")),
-    Figure("weight_entropy", title="Entropy of the attention weights: wide heads, twice the steps", y_label="nats", **ROWS),
+    Figure("context_loss", title="Loss of the same bytes: LSSAR by width of the heads", runs=tuple(WIDTHS), **LOSS),
+    Figure("chunk_loss", title="Mean loss of whole rows: LSSAR by width of the heads", runs=tuple(WIDTHS), **LOSS),
+    Figure("weight_entropy", title="Entropy of the attention weights: wide heads", y_label="nats", **ROWS),
 )
