@@ -3,18 +3,18 @@
     ^ f0 f1 f2 KEY 4 1 7 2 f3 f4 f0 f1 ... ? 4 1 7 2 $        trained on rows of up to 128 tokens, tested with up to 4,096 of filler
 
 Mamba-2 as it comes, by the size N of its state, with keys of four digits and of eight. Two limits are told apart. What does not fit is not found
-even nearby, in rows as long as those of training. What fits is found until it is forgotten: the filler at which fewer than nine keys in ten are
-found, against N, with the fitted power law, is how far it is carried.
+even nearby, in rows as long as those of training, and nor is what was not learned in time: `eight_long` has twice the steps. What fits is found until
+it is forgotten: the filler at which fewer than nine keys in ten are found, against N, with the fitted power law, is how far it is carried.
 
 "Stuffed Mamba" (arXiv 2410.07145) finds that this distance grows exponentially with the size of the state, for five digits in English text and
-models trained on long documents. How much a state holds when all of it is asked for is in
-state_space/recall; other starts of Mamba-2, other filler and attention are in passkey/grid, whose budget this is.
+models trained on long documents. How much a state holds when all of it is asked for is in state_space/recall; other starts of Mamba-2, other
+filler and attention are in passkey/grid, whose budget this is.
 
 A share of 100 problems at each length, 20 at each of five depths; guessing is right once in ten thousand, or in a hundred million. The two numbers
 of digits were chosen on a seed of their own: of twelve, a state of 64 found less than half in this budget, the smaller ones none.
-`eight_long` has twice the steps, to tell what does not fit from what was not learned; added when the others were known.
-A minute and a half to two for a run, twice that for `eight_long`, two at a time on 2 cores, an hour and a quarter in all. Size gpu trains on rows of 1,024, size paper on rows of 8,192;
-neither has been run. Deviation: a small vocabulary in place of English text.
+`eight_long` was added when the others were known. A minute and a half to two for a run, twice that for `eight_long`, two at a time on 2 cores,
+an hour and a quarter in all. Size gpu trains on rows of 1,024, size paper on rows of 8,192; neither has been run.
+Deviation: a small vocabulary in place of English text.
 """
 from dataclasses import replace
 
