@@ -1,0 +1,85 @@
+"""Does one layer without positions, between layers that see 128 bytes, keep the loss flat to sixteen times the trained length, and find keys there?
+
+    local_15        RoPE and a window of 128 bytes, NoPE over the whole row, RoPE and a window again; all with softmax of normalised scores (cosine)
+                    for 3,000 steps, then LSSAR with a power of 15 in the middle layer for 1,000
+    local_cosine    the same, read before those 1,000 steps: is it the re-weighting?
+    local_log_n     the same layers with plain softmax, with ln n in the middle one: is it the normalised scores?
+    rope_long       RoPE and softmax over the whole row in all three layers (softplus_attention/longer)
+    cosine_then_15_fast_long    RoPE over the whole row, cosine, then LSSAR in all three (softplus_attention/longer)
+
+Windows no longer than what was trained on never meet a distance that is new, and a layer without positions has none to meet: RNoPE-SWA
+(arXiv 2501.18795) and SWAN-GPT (arXiv 2504.08719), which scales the scores of such layers with ln n. The middle layer can find a key by what the layer
+below wrote beside it. Models, data and measures are those of softplus_attention/text. The window, the rate of local_log_n and the weights of the
+outer layers were chosen on a seed of their own: with windows of 256, or softmax in the outer layers, no key was found beyond the window.
+Deviations: as in softplus_attention/text; the papers train with far larger windows (RNoPE-SWA 8,192 tokens) and several layers of both kinds.
+"""
+from dataclasses import replace
+
+from lcref import claims
+from lcref.claims import Claim, of
+from lcref.experiment import Figure, load
+from lcref.nn.positions import Nope
+from lcref.ops.weights import Cosine, LogN, Lssar
+
+TEXT, = load("softplus_attention/text")
+L = 256                                                        # trained length
+MIXED, COSINE, LOG_N = "local_15", "local_cosine", "local_log_n"
+SOFTMAX, EVERYWHERE = "rope_long", "cosine_then_15_fast_long"
+
+
+def runs(known):
+    def steps(run, times):
+        return replace(run, train=replace(run.train, steps=int(times * run.train.steps)))
+
+    def layers(name, middle, times):
+        run = known[name]
+        pattern = (replace(run.model.mixer, window=L // 2), replace(run.model.mixer, position=Nope(), weights=middle))
+        return steps(replace(run, model=replace(run.model, pattern=pattern)), times)
+    cosine = layers("cosine", Cosine(), 2 * 3 / 4)
+    return {
+        MIXED: replace(layers("cosine", Lssar(15), 2 / 4), start=cosine),
+        COSINE: cosine,
+        LOG_N: layers("rope", LogN(L), 2),
+        SOFTMAX: steps(known["rope"], 2),
+        EVERYWHERE: replace(steps(known["lssar_15"], 2 / 4), start=steps(known["cosine"], 2 * 3 / 4)),
+    }
+
+
+RUNS = {size: runs(known) for size, known in TEXT.runs.items()}
+SEEDS = 3
+PAPER = TEXT.paper
+LOSSES = ("context_loss", "chunk_loss")
+FAR = (496, 1008, 2032, 4080)
+
+
+def rise(run, times, metric="context_loss"):
+    return claims.rise(run, metric, times * L, L)
+
+
+def within(share, run, times):
+    return tuple(of(run, loss, n * L) <= (1 + share) * of(run, loss, L) for n in times for loss in LOSSES)
+
+
+CLAIMS = (
+    Claim("local-flat", "With one layer without positions between local ones LSSAR stays within 5 % to 16 times the trained length.",
+          source="arXiv 2501.13428, 2504.08719", published="nearly constant (abstract of 2501.13428)", holds=within(0.05, MIXED, (4, 8, 16))),
+    Claim("local-recall", "And it finds keys at all lengths to 16 times the trained one, where RoPE in every layer finds none.",
+          holds=(*(of(MIXED, "key_recall", distance) >= 0.95 for distance in FAR),
+                 *(of(run, "key_recall", distance) <= 0.25 for run in (SOFTMAX, EVERYWHERE) for distance in FAR[2:]))),
+    Claim("local-log-n", "Softmax with ln n in the same layers is flat as well, to 6 %, and finds no key beyond its windows.",
+          source="arXiv 2504.08719", holds=(*within(0.06, LOG_N, (4, 8, 16)), *(of(LOG_N, "key_recall", distance) <= 0.25 for distance in FAR))),
+    Claim("local-re-weighted", "Before the steps with a power of 15 it finds fewer keys at 16 times the trained length.",
+          holds=(of(COSINE, "key_recall", 4080) <= of(MIXED, "key_recall", 4080) - 0.1,)),
+    Claim("local-dear", "It costs more than 5 % nearby against RoPE and softmax in every layer.",
+          holds=tuple(of(MIXED, loss, L) > 1.05 * of(SOFTMAX, loss, L) for loss in LOSSES)),
+)
+ROWS = dict(x_label="bytes in the row", trained_to="data.text.length", log_x=True)
+LOSS = dict(y_label="loss (nats per byte)", lower_is_better=True, **ROWS)
+FIGURES = (
+    Figure("context_loss", title="Loss of the same bytes: local layers and one without positions", **LOSS),
+    Figure("chunk_loss", title="Mean loss of whole rows: local layers and one without positions", **LOSS),
+    Figure("context_loss", title="Loss of the same bytes: what stays flat", runs=(MIXED, COSINE, LOG_N, EVERYWHERE), **LOSS),
+    Figure("key_recall", title="A key among the text, asked for later (chance: 0.1): local layers", y_label="answered right",
+           **ROWS | dict(x_label="bytes between key and question")),
+    Figure("weight_entropy", title="Entropy of the attention weights: local layers", y_label="nats", **ROWS),
+)
