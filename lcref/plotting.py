@@ -53,7 +53,7 @@ COLOURS = {
     "mamba2_closed": (SKY, "p"),
 }
 SPARE = [(colour, marker) for marker in "*H8" for colour in (SKY, PINK, ORANGE, GREY, GREEN, BLUE, BLACK, RED)]
-DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5))]
+DASHES = ["-", (0, (5, 1.5)), (0, (2, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (1, 1)), (0, (10, 2.5))]
 
 
 def styles(names: list[str]) -> dict[str, dict]:

@@ -64,6 +64,11 @@ def test_names_at_line_ends_do_not_overlap():
     assert len(heights) == 7 and min(np.diff(heights)) > 0.05 and -0.1 < heights[0] and heights[-1] <= 1.0
 
 
+def test_six_variants_of_one_run_look_different():
+    looks = plotting.styles(["clex", *(f"clex_{n}" for n in range(5))])
+    assert len({look["color"] for look in looks.values()}) == 1 and len({look["linestyle"] for look in looks.values()}) == 6
+
+
 def test_every_run_has_its_own_look():
     names = [*plotting.COLOURS, "rope[model.layers=4]", "rope[model.layers=8]", "one", "two", *(f"more{i}" for i in range(10))]
     looks = plotting.styles(names)

@@ -72,10 +72,22 @@ class Linear(nnx.Module):
         self.bias = nnx.Param(jnp.zeros((fan_out,))) if bias else None
 
     def __call__(self, x):
-        W = self.kernel[...].astype(x.dtype)
-        y = x.reshape(-1, W.shape[0]) @ W
-        y = y if self.bias is None else y + self.bias[...].astype(x.dtype)[None, :]
-        return y.reshape(*x.shape[:-1], W.shape[1])
+        return product(x, self.kernel[...], None if self.bias is None else self.bias[...])
+
+    def apart(self, x, widths):
+        """y in pieces of these widths, a product each. A product that is cut up afterwards is copied, and so is its gradient."""
+        y, begin = [], 0
+        for width in widths:
+            columns = slice(begin, begin + width)
+            y.append(product(x, self.kernel[:, columns], None if self.bias is None else self.bias[columns]))
+            begin += width
+        return y
+
+
+def product(x, W, b=None):
+    y = x.reshape(-1, W.shape[0]) @ W.astype(x.dtype)
+    y = y if b is None else y + b.astype(x.dtype)[None, :]
+    return y.reshape(*x.shape[:-1], W.shape[1])
 
 
 def positive(width):

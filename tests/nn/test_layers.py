@@ -84,6 +84,16 @@ def test_linear_is_a_product_on_the_last_axis(shape):
     assert_close(layer(jnp.zeros(shape)), np.zeros((*shape[:-1], 7), np.float32))          # no bias
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_linear_apart_is_the_product_cut_up(bias):
+    layer, x = Linear(D, 7, nnx.Rngs(0), bias=bias), jnp.asarray(X)
+    if bias:
+        layer.bias[...] = jnp.arange(7.0)
+    parts = layer.apart(x, (4, 1, 2))
+    assert [part.shape[-1] for part in parts] == [4, 1, 2]
+    assert_close(jnp.concatenate(parts, axis=-1), layer(x))
+
+
 @pytest.mark.parametrize("gain", [1.0, 0.25])
 def test_linear_starts_with_variance_gain_squared_over_fan_in(gain):
     W = weight(Linear(400, 300, nnx.Rngs(0), gain))
