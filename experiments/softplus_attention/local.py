@@ -3,6 +3,7 @@
     local_15        RoPE and a window of 128 bytes, NoPE over the whole row, RoPE and a window again; all with softmax of normalised scores (cosine)
                     for 3,000 steps, then LSSAR with a power of 15 in the middle layer for 1,000
     local_cosine    the same, read before those 1,000 steps: is it the re-weighting?
+    local_15_rope   local_15 with RoPE in the middle layer as well: is it that this layer has no positions?
     local_log_n     the same layers with plain softmax, with ln n in the middle one: is it the normalised scores?
     rope_long       RoPE and softmax over the whole row in all three layers (softplus_attention/longer)
     cosine_then_15_fast_long    RoPE over the whole row, cosine, then LSSAR in all three (softplus_attention/longer)
@@ -23,7 +24,7 @@ from lcref.ops.weights import Cosine, LogN, Lssar
 
 TEXT, = load("softplus_attention/text")
 L = 256                                                        # trained length
-MIXED, COSINE, LOG_N = "local_15", "local_cosine", "local_log_n"
+MIXED, COSINE, TURNED, LOG_N = "local_15", "local_cosine", "local_15_rope", "local_log_n"
 SOFTMAX, EVERYWHERE = "rope_long", "cosine_then_15_fast_long"
 
 
@@ -31,14 +32,15 @@ def runs(known):
     def steps(run, times):
         return replace(run, train=replace(run.train, steps=int(times * run.train.steps)))
 
-    def layers(name, middle, times):
+    def layers(name, middle, times, position=Nope()):
         run = known[name]
-        pattern = (replace(run.model.mixer, window=L // 2), replace(run.model.mixer, position=Nope(), weights=middle))
+        pattern = (replace(run.model.mixer, window=L // 2), replace(run.model.mixer, position=position, weights=middle))
         return steps(replace(run, model=replace(run.model, pattern=pattern)), times)
     cosine = layers("cosine", Cosine(), 2 * 3 / 4)
     return {
         MIXED: replace(layers("cosine", Lssar(15), 2 / 4), start=cosine),
         COSINE: cosine,
+        TURNED: replace(layers("cosine", Lssar(15), 2 / 4, None), start=layers("cosine", Cosine(), 2 * 3 / 4, None)),
         LOG_N: layers("rope", LogN(L), 2),
         SOFTMAX: steps(known["rope"], 2),
         EVERYWHERE: replace(steps(known["lssar_15"], 2 / 4), start=steps(known["cosine"], 2 * 3 / 4)),
@@ -70,6 +72,10 @@ CLAIMS = (
           source="arXiv 2504.08719", holds=(*within(0.06, LOG_N, (4, 8, 16)), *(of(LOG_N, "key_recall", distance) <= 0.25 for distance in FAR))),
     Claim("local-re-weighted", "Before the steps with a power of 15 it finds fewer keys at 16 times the trained length.",
           holds=(of(COSINE, "key_recall", 4080) <= of(MIXED, "key_recall", 4080) - 0.1,)),
+    Claim("local-no-positions", "With RoPE in the middle layer too it finds fewer keys at 16 times the trained length, and its loss rises by more.",
+          source="arXiv 2501.18795, 2504.08719",
+          holds=(of(TURNED, "key_recall", 4080) <= of(MIXED, "key_recall", 4080) - 0.1,
+                 *(rise(TURNED, 16, loss) > rise(MIXED, 16, loss) for loss in LOSSES))),
     Claim("local-dear", "It costs more than 5 % nearby against RoPE and softmax in every layer.",
           holds=tuple(of(MIXED, loss, L) > 1.05 * of(SOFTMAX, loss, L) for loss in LOSSES)),
 )
@@ -78,7 +84,7 @@ LOSS = dict(y_label="loss (nats per byte)", lower_is_better=True, **ROWS)
 FIGURES = (
     Figure("context_loss", title="Loss of the same bytes: local layers and one without positions", **LOSS),
     Figure("chunk_loss", title="Mean loss of whole rows: local layers and one without positions", **LOSS),
-    Figure("context_loss", title="Loss of the same bytes: what stays flat", runs=(MIXED, COSINE, LOG_N, EVERYWHERE), **LOSS),
+    Figure("context_loss", title="Loss of the same bytes: what stays flat", runs=(MIXED, COSINE, TURNED, LOG_N, EVERYWHERE), **LOSS),
     Figure("key_recall", title="A key among the text, asked for later (chance: 0.1): local layers", y_label="answered right",
            **ROWS | dict(x_label="bytes between key and question")),
     Figure("weight_entropy", title="Entropy of the attention weights: local layers", y_label="nats", **ROWS),
