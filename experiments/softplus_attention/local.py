@@ -15,7 +15,7 @@ Windows no longer than what was trained on never meet a distance that is new, an
 layer below wrote beside it. Models, data and measures are those of softplus_attention/text. The window, the rate of local_log_n and the weights of
 the outer layers were chosen on a seed of their own: with windows of 256, or softmax in the outer layers, no key was found beyond the window.
 local_15_rope and local_rope were declared as controls; the claim local-rope was written when the runs of the first were known.
-Four to seven minutes an arm, two at a time on 2 cores; an hour and a quarter in all.
+Four to seven minutes an arm, two at a time on 2 cores; an hour and a half in all.
 Deviations: as in softplus_attention/text; the papers train with far larger windows (RNoPE-SWA 8,192 tokens) and several layers of both kinds.
 """
 from dataclasses import replace
