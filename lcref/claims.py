@@ -162,6 +162,11 @@ def within(left: Measured, share: float, right) -> Condition:
     return Condition(left, "within", measured(right), share)
 
 
+def flat(run: str, metrics, slices, since, share: float) -> tuple[Condition, ...]:
+    """At each of the slices each metric is at most `share` above what it is at `since`: what a loss that stays has to meet."""
+    return tuple(of(run, metric, each) <= (1 + share) * of(run, metric, since) for each in slices for metric in metrics)
+
+
 @dataclass(frozen=True)
 class Claim:
     """name: short, unique in its experiment. source: who says so, and where (empty: nobody but us). published: the numbers there."""

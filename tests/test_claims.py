@@ -2,7 +2,7 @@
 import pytest
 
 from lcref import claims, config
-from lcref.claims import Claim, judge, markdown, mean, of, rise, within
+from lcref.claims import Claim, flat, judge, markdown, mean, of, rise, within
 from lcref.evaluate import DepthMatch, PositionLoss, StateSpread, StreamLoss
 from lcref.experiment import experiments, load
 
@@ -51,6 +51,11 @@ def test_seeds_are_counted_one_by_one():
 def test_numbers_that_were_never_finite():
     lines = some({"a": [None, None], "b": [None, None]})
     assert judge(Claim("x", "", (A < B, A < 3)), lines)[0] == "not"
+
+
+def test_a_flat_loss_stays_within_a_share_at_every_slice():
+    conditions = flat("a", ("loss", "other"), (512, 1024), 128, 0.05)
+    assert conditions == tuple(of("a", metric, each) <= 1.05 * of("a", metric, 128) for each in (512, 1024) for metric in ("loss", "other"))
 
 
 def test_a_rise_is_a_difference_of_two_slices():

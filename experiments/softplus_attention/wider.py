@@ -41,8 +41,8 @@ def rise(run, times, metric="context_loss"):
     return claims.rise(run, metric, times * L, L)
 
 
-def within(share, run, times):
-    return tuple(of(run, loss, n * L) <= (1 + share) * of(run, loss, L) for n in times for loss in LOSSES)
+def flat(share, run, times):
+    return claims.flat(run, LOSSES, [n * L for n in times], L, share)
 
 
 CLAIMS = (
@@ -50,13 +50,13 @@ CLAIMS = (
           holds=tuple(of(WIDE, loss, L) <= 1.01 * of(SOFTMAX, loss, L) for loss in LOSSES)),
     Claim("wide-keys", "With wide heads too it finds every key within the trained length.",
           holds=tuple(of(run, "key_recall", distance) >= 0.95 for run in (WIDE, WIDEST) for distance in (32, 100, 240))),
-    Claim("wide-flat", "With heads of 128 it stays within 5 % to 8 times the trained length.", holds=within(0.05, WIDE, (4, 8))),
+    Claim("wide-flat", "With heads of 128 it stays within 5 % to 8 times the trained length.", holds=flat(0.05, WIDE, (4, 8))),
     Claim("wide-flatter", "At 16 times it rises by less than with heads of 64, and by no more than 6 %.",
-          holds=(*(rise(WIDE, 16, loss) < rise(NARROW, 16, loss) for loss in LOSSES), *within(0.06, WIDE, (16,)))),
+          holds=(*(rise(WIDE, 16, loss) < rise(NARROW, 16, loss) for loss in LOSSES), *flat(0.06, WIDE, (16,)))),
     Claim("wide-recall", "At 4 times the trained length it finds more than half of the keys, softmax of that width fewer than a quarter.",
           holds=(of(WIDE, "key_recall", 1008) >= 0.5, of(SOFTMAX, "key_recall", 1008) <= 0.25)),
     Claim("widest-flat", "With heads of 256 it stays within 5 % to 16 times.", source="arXiv 2501.13428", published="nearly constant (abstract)",
-          holds=within(0.05, WIDEST, (4, 8, 16))),
+          holds=flat(0.05, WIDEST, (4, 8, 16))),
     Claim("widest-dear", "But in as many steps the widest heads learn less: their loss nearby is higher than with heads of 64, and at 4 times the "
           "trained length they find fewer keys.",
           holds=(*(of(WIDEST, loss, L) > of(NARROW, loss, L) for loss in LOSSES),

@@ -75,7 +75,8 @@ class Linear(nnx.Module):
         return product(x, self.kernel[...], None if self.bias is None else self.bias[...])
 
     def apart(self, x, widths):
-        """y in pieces of these widths, a product each. A product that is cut up afterwards is copied, and so is its gradient."""
+        """y in pieces of these widths, a product each: in a loop over pieces of a row cheaper than one product cut up, which is copied, as is its
+        gradient. For a single token, or a whole batch at once, dearer: the columns of W are what is copied then."""
         y, begin = [], 0
         for width in widths:
             columns = slice(begin, begin + width)

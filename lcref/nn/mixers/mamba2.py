@@ -145,6 +145,7 @@ class Mamba2(nnx.Module):
         return self.advance(*self.project(x), state)
 
     def advance(self, z, inputs, raw, state):
+        """What `project` gave, read on from a state -> (out, state)."""
         inputs, conv = self.convolve(inputs, cache=state.conv)
         scan = self.step if z.shape[1] == 1 and self.cfg.memory is None else self.scan
         y, ssm = scan(self.dt(raw), *self.parts(inputs), initial_state=state.ssm)
@@ -168,6 +169,7 @@ class Mamba2(nnx.Module):
         return jnp.split(self.inward(x), [H * P, 2 * (H * P + G * N)], axis=-1)
 
     def dt(self, raw):
+        """softplus(raw + dt_bias), float32 [B,T,H]."""
         return jax.nn.softplus(raw.astype(jnp.float32) + jnp.broadcast_to(self.dt_bias[...], raw.shape))
 
     def convolve(self, inputs, **kwargs):

@@ -30,7 +30,7 @@ from lcref.ops.ssm.documents import starts
 
 LOWEST = -104.0                                            # exp of this is 0 in float32
 scaled = partial(jnp.einsum, precision="highest")          # a number times what it weighs: exact, and its gradient, a sum, is fast on a CPU too
-along = jax.lax.broadcast_in_dim                           # the same where an einsum would turn the product round, its own axes last
+spread = jax.lax.broadcast_in_dim                          # spread(number, shape, axes) * what it weighs: the same where an einsum would transpose
 
 
 def ssd_recurrent(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
@@ -102,7 +102,7 @@ def in_chunks(decays, value, a, B, C, h, fresh, chunk):
     L, from_begin, to_end = decays(a, alike[:, :, None, None], first, last)
 
     # 1. inside a chunk: attention
-    scores = along(C @ B.swapaxes(-1, -2), L.shape, (0, 1, 2, 4, 5)) * L
+    scores = spread(C @ B.swapaxes(-1, -2), L.shape, (0, 1, 2, 4, 5)) * L
     y = jnp.einsum("bcgrij,bcjgrp->bcgrip", scores, value).transpose(0, 1, 4, 2, 3, 5)
     # 2. what a chunk adds to the state, seen from its end. With the state as [N,RP], this and 4 are one product for all heads of a group
     left = scaled("bcgrj,bcjgrp->bcjgrp", to_end, value).swapaxes(2, 3).reshape(batch, -1, G, Q, R * P)
@@ -111,7 +111,7 @@ def in_chunks(decays, value, a, B, C, h, fresh, chunk):
     # 3. from chunk to chunk
     def step(h, now):
         added, whole = now
-        return along(whole, h.shape, (0, 1, 3)) * h + added, h
+        return spread(whole, h.shape, (0, 1, 3)) * h + added, h
     h = h.reshape(batch, G, R, P, N).transpose(0, 1, 4, 2, 3)
     h, before = jax.lax.scan(step, h, (added.swapaxes(0, 1), from_begin[..., -1].swapaxes(0, 1)))
     # 4. what the state before a chunk still says in it
