@@ -174,7 +174,7 @@ for ax, name, title, runs in ((axes[0], "text", "By kind of weights", kinds), (a
 # The power is best learned last ([declaration](../experiments/softplus_attention/late.py)). `cosine_then_15` was trained as `cosine` for three quarters
 # of the steps and with a power of 15 for the rest: it has softmax's loss nearby, 1.31 for 1.30, ends at 1.45, and finds every key within the trained
 # length, of which `lssar_15` misses a fifth. With twice the steps and heads of 256 the loss even stays, 1.29 and 1.30, though it is dearer nearby than
-# with heads of 64, 1.22 ([declaration](../experiments/softplus_attention/wider.py)). Nothing is dearer nearby where two of three layers see 128 bytes
+# with heads of 64, 1.22 ([declaration](../experiments/softplus_attention/wider.py)). Hardly anything is where two of three layers see 128 bytes
 # only and the middle one everything: 1.21, as softmax has with as many steps, and 1.24 at 4,096. Without positions in that layer two of three seeds find
 # every key up to 4,080 bytes back, at 1.28 nearby ([declaration](../experiments/softplus_attention/local.py)).
 #
