@@ -12,6 +12,7 @@ from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.positions import Learned, Randomized, Rope
+from tests.compiling import compilations
 
 W, B, T = 11, 3, 4
 PROMPT = np.random.default_rng(0).integers(0, W, (B, T)).astype(np.int32)
@@ -131,23 +132,27 @@ def test_one_program_draws_at_every_temperature_and_top_p():
     logits = jax.jit(make())(PROMPT)[:, -1]
     first = jax.random.split(jax.random.split(jax.random.key(0))[0], 5)[0]      # of the keys that `generate` makes from seed 0
     drawn = lambda temperature, top_p: np.asarray(generate(make(), PROMPT, 5, temperature=temperature, top_k=7, top_p=top_p))
-    drawn(1.0, 0.9)
-    before, seen = run._cache_size(), []
-    for temperature, top_p in ((1.0, 0.9), (0.5, 0.9), (3.0, 0.4), (3.0, 1.0)):
-        seen.append(drawn(temperature, top_p))
-        want = jax.random.categorical(first, filtered(logits, temperature, 7, top_p))
-        assert (seen[-1][:, 0] == np.asarray(want)).all(), (temperature, top_p)
-    assert run._cache_size() == before and len({tokens.tobytes() for tokens in seen}) > 1, "the settings matter, and compile nothing"
-    drawn(1.0, None), drawn(2.0, None), drawn(0.1, None)
-    assert run._cache_size() <= before + 1, "without top_p nothing is sorted: another program, for every temperature"
+    with compilations() as programs:
+        drawn(1.0, 0.9)
+    assert programs.count("run") == 1
+    seen = []
+    with compilations() as programs:
+        for temperature, top_p in ((1.0, 0.9), (0.5, 0.9), (3.0, 0.4), (3.0, 1.0)):
+            seen.append(drawn(temperature, top_p))
+            want = jax.random.categorical(first, filtered(logits, temperature, 7, top_p))
+            assert (seen[-1][:, 0] == np.asarray(want)).all(), (temperature, top_p)
+        assert "run" not in programs and len({tokens.tobytes() for tokens in seen}) > 1, "the settings matter, and compile nothing"
+        drawn(1.0, None), drawn(2.0, None), drawn(0.1, None)
+    assert programs.count("run") == 1, "without top_p nothing is sorted: another program, for every temperature"
 
 
 def test_greedy_decoding_is_one_program_whatever_the_filters():
     greedy = lambda **kwargs: np.asarray(generate(make(), PROMPT, 6, temperature=0, **kwargs))
-    want, before = greedy(), run._cache_size()
-    for kwargs in (dict(top_k=3), dict(top_p=0.5), dict(top_k=2, top_p=0.1), dict(seed=4)):
-        assert (greedy(**kwargs) == want).all()
-    assert run._cache_size() == before
+    want = greedy()
+    with compilations() as programs:
+        for kwargs in (dict(top_k=3), dict(top_p=0.5), dict(top_k=2, top_p=0.1), dict(seed=4)):
+            assert (greedy(**kwargs) == want).all()
+    assert "run" not in programs
 
 
 def test_randomized_ids_are_drawn_once_for_a_stream():

@@ -14,7 +14,8 @@ from lcref.evaluate import ExactMatch
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.positions import Nope, Position, PositionConfig, Rope
 from lcref.tasks import Copy, TaskSource
-from lcref.train import TrainConfig, batches, call, loss_of, make_optimizer, parameter_groups, position_ids, train
+from lcref.train import TrainConfig, batches, loss_of, make_optimizer, parameter_groups, position_ids, train
+from tests.compiling import compilations
 from tests.tiny_training import CONFIG, MODEL, SOURCE, Plain, run, same_bits, straight, weights
 from tests.tolerances import assert_close
 
@@ -170,11 +171,14 @@ def test_seeds_together_are_seeds_alone():
 
 def test_the_same_config_is_compiled_once(tmp_path):
     straight(0), straight(0, 1)
-    before = call._cache_size()
-    run([5])
-    run([6], tmp_path / "folder")
-    run([7, 8], model=dataclasses.replace(MODEL), config=dataclasses.replace(CONFIG), source=dataclasses.replace(SOURCE, min_length=2))
-    assert call._cache_size() == before
+    with compilations() as programs:
+        run([5])
+        run([6], tmp_path / "folder")
+        run([7, 8], model=dataclasses.replace(MODEL), config=dataclasses.replace(CONFIG), source=dataclasses.replace(SOURCE, min_length=2))
+    assert "call" not in programs
+    with compilations() as programs:
+        run([5], config=dataclasses.replace(CONFIG, steps=CONFIG.steps + 1))
+    assert "call" in programs                              # or the lines above would say nothing
 
 
 def test_calls_of_any_number_of_steps_give_the_same():

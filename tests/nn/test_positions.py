@@ -10,6 +10,7 @@ from flax import nnx
 
 from lcref.nn.positions import POSITIONS, Learned, Nope, PositionConfig, Randomized, Rope, Sinusoidal
 from lcref.ops.rope_scaling import SCALINGS
+from tests.compiling import compilations
 
 B, T, H, K, D = 2, 10, 4, 8, 16
 PLAIN = {name for name in POSITIONS if not name.startswith("randomized_")}
@@ -120,12 +121,13 @@ def test_kinds_of_positions_agree_and_values_do_not_recompile(name):
     kinds = [two_d, one_d] + ([] if name == "learned" else [two_d.astype(np.float32), jnp.asarray(two_d, jnp.float32)])
     known = jax.jit(lambda *arrays: [hooks(module, *arrays, pos) for pos in kinds])(X, Q, KEYS)
     traced = jax.jit(lambda *args: hooks(module, *args))
-    for other in [*known, traced(X, Q, KEYS, one_d)]:
-        for a, b in zip(traced(X, Q, KEYS, two_d), other):
-            np.testing.assert_allclose(np.squeeze(a), np.squeeze(b), rtol=2e-5, atol=2e-5)
-    assert traced._cache_size() == 2                                            # [1,T] and [T]
-    traced(X, Q, KEYS, two_d * 3)
-    assert traced._cache_size() == 2
+    with compilations() as programs:
+        for other in [*known, traced(X, Q, KEYS, one_d)]:
+            for a, b in zip(traced(X, Q, KEYS, two_d), other):
+                np.testing.assert_allclose(np.squeeze(a), np.squeeze(b), rtol=2e-5, atol=2e-5)
+        assert programs.count("<lambda>") == 2                                  # [1,T] and [T]
+        traced(X, Q, KEYS, two_d * 3)
+    assert programs.count("<lambda>") == 2
 
 
 @each_plain

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from lcref.ops.attention import attend, attend_chunked
 from lcref.ops.masks import Causal, Mask, causal, everything, prefix, segments, sinks, window
+from tests.compiling import compilations
 
 N = 8                                                      # the grid: slots 0..7, every rectangle of it
 PACKED = np.array([1, 1, 1, 2, 3, 3, 3, 3])
@@ -189,11 +190,12 @@ def test_ids_known_only_at_run_time_are_never_skipped():
 
 def test_numbers_are_static_and_ids_are_not():
     f = jax.jit(lambda m: m(jnp.arange(N), jnp.arange(N)))
-    for mask in (window(3), window(3), segments(PACKED, PACKED), segments(MIXED, MIXED)):
-        f(mask)
-    assert f._cache_size() == 2
-    np.testing.assert_array_equal(f(window(4)), whole(window(4))[0])
-    assert f._cache_size() == 3
+    with compilations() as programs:
+        for mask in (window(3), window(3), segments(PACKED, PACKED), segments(MIXED, MIXED)):
+            f(mask)
+        assert programs.count("<lambda>") == 2
+        np.testing.assert_array_equal(f(window(4)), whole(window(4))[0])
+        assert programs.count("<lambda>") == 3
     assert len(jax.tree.leaves(causal() & window(3) | ~segments(PACKED, PACKED))) == 2
 
 
