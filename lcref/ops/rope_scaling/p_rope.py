@@ -1,0 +1,29 @@
+"""p-RoPE: the slowest planes do not turn.  Barbero et al., arXiv 2410.06205, section 6.
+
+    theta_k for k < floor(p K/2), else 0        p = 1 is RoPE, p = 0 NoPE
+
+As published, models use the fast planes to look at places and the slow ones to say what a key is about, which turning them disturbs in long
+contexts: 0.75-RoPE trains a model of 2B to a lower perplexity than RoPE. It does not know the training length; `truncated`, which does, stops
+those that would not turn an eighth of a circle in it. transformers calls it "proportional". Meant to be trained with.
+"""
+from dataclasses import dataclass
+
+import numpy as np
+
+from lcref.ops.numbers import number
+from lcref.ops.rope_scaling.scaling import Scaling, single, theta
+
+
+@dataclass(frozen=True)
+class PRope(Scaling):
+    """p: the share of planes that turn. ValueError for p < 0 or p > 1."""
+    p: float = 0.75
+
+    def __post_init__(self):
+        number("p_rope", "p", self.p, least=0)
+        if self.p > 1:
+            raise ValueError(f"p_rope p must be a number from 0 to 1, got {self.p!r}")
+
+    def inv_freq(self, head_dim, base, length, table=None):
+        plain = theta(head_dim, base)
+        return single(np.where(np.arange(len(plain)) < int(self.p * head_dim / 2), plain, 0.0))
