@@ -1,7 +1,7 @@
 """Scaled RoPE frequencies: golden values, what each scheme promises, and the battery that every entry of SCALINGS must pass.
 
 Golden numbers are written as printed: a number with five digits is asked for five, one with all its digits for 1e-6 of its value.
-Those marked transformers come from running its ROPE_INIT_FUNCTIONS (5.23.0), the others from the papers' formulas in float64.
+Those marked transformers come from running its ROPE_INIT_FUNCTIONS (5.23.0, p-RoPE 5.24.0), the others from the papers' formulas in float64.
 """
 import dataclasses
 import math
@@ -21,6 +21,7 @@ from lcref.ops.rope_scaling.linear import Linear
 from lcref.ops.rope_scaling.llama3 import Llama3
 from lcref.ops.rope_scaling.longrope import LongRope
 from lcref.ops.rope_scaling.ntk import Ntk
+from lcref.ops.rope_scaling.p_rope import PRope
 from lcref.ops.rope_scaling.power import Power
 from lcref.ops.rope_scaling.scaling import Scaling
 from lcref.ops.rope_scaling.truncated import Truncated
@@ -75,6 +76,8 @@ GOLDEN = [  # (scaling, head_dim, length, the planes or None for all, printed)
     (Power(.5), 16, 1, None, "1 .295804 .086603 .025 .007071 .001936 .0005 .000112"),
     (Power(.1), 16, 1, None, "1 .312033 .097164 .030171 .00933 .002867 .000871 .000257"),
     (Truncated(64), 16, 1, None, "1 .316228 .1 .00613592 0 0 0 0"),
+    (PRope(), 16, 1, None, "1 .316228 .1 .0316228 .01 .00316228 0 0"),                                               # transformers
+    (PRope(0.3), 16, 1, None, "1 .316228 0 0 0 0 0 0"),                                                              # transformers
     (LongRope(4.0, 64, (1.0,) * 4, (1.0, 1.5, 3.0, 4.0)), 8, 65, None, "1 .0666667 .00333333 .00025"),               # transformers
     (LongRope(4.0, 64, (1.0,) * 4, (1.0, 1.5, 3.0, 4.0)), 8, 64, None, "1 .1 .01 .001"),
     (E2(original_length=64), 16, 200, None, ".25 .0790569 .025 .00790569 .0025 .000790569 .00025 .0000790569"),
@@ -168,7 +171,7 @@ def test_what_changes_nothing():
     """Factor 1; for those that follow the length, any factor up to the training length; for the others, their neutral value."""
     plain = np.asarray(rope.inv_freq(16))
     for scaling in (Linear(1.0), Ntk(1.0), ByParts(1.0, 64), Yarn(1.0, 64), Yarn(1.0, 64, ramp="rotations"), Llama3(1.0, 64), Power(0.0),
-                    Abf(10_000.0), Truncated(10**6), LongRope(1.0, 64), LongRope(1.0, 64, (1.0,) * 8, (1.0,) * 8),
+                    Abf(10_000.0), Truncated(10**6), PRope(1.0), LongRope(1.0, 64), LongRope(1.0, 64, (1.0,) * 8, (1.0,) * 8),
                     *(SCALINGS[name](1, 64) for name in ("clex", "clex_prior", "random_positions"))):
         for length in (1, 64, 1000):
             np.testing.assert_allclose(scaling.inv_freq(16, 10_000.0, length), plain, rtol=1.2e-7)
@@ -177,6 +180,11 @@ def test_what_changes_nothing():
         for length in (1, 63, 64):
             np.testing.assert_allclose(scaling.inv_freq(16, 10_000.0, length), plain, rtol=1.2e-7)
         assert (np.asarray(scaling.inv_freq(16, 10_000.0, 65))[-1] < plain[-1])
+
+
+def test_no_planes_are_no_positions():
+    x = np.random.default_rng(0).normal(size=(1, 9, 2, 16)).astype(np.float32)
+    np.testing.assert_array_equal(rope.rotate(x, np.arange(9), PRope(0.0).inv_freq(16, 10_000.0, 9)), x)
 
 
 def test_longrope_lists_left_out():
@@ -230,14 +238,14 @@ def test_e2_default_offset_reaches_the_longest_text():
 SMALL = {  # configs that are small enough to see every field matter at length 300, head_dim 16
     "linear": Linear(4.0), "ntk": Ntk(4.0), "dynamic_ntk": DynamicNtk(2.0, 64), "by_parts": ByParts(4.0, 64, 8.0, 1.0),
     "yarn": Yarn(4.0, 64, 8.0, 1.0, truncate=False), "llama3": Llama3(4.0, 64), "abf": Abf(), "power": Power(), "truncated": Truncated(64),
-    "longrope": LongRope(4.0, 64, (1.0,) * 8, (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0)), "e2": E2(20, 64),
+    "p_rope": PRope(), "longrope": LongRope(4.0, 64, (1.0,) * 8, (1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 4.0)), "e2": E2(20, 64),
     "clex": SCALINGS["clex"](6, 64), "clex_prior": SCALINGS["clex_prior"](6, 64), "random_positions": SCALINGS["random_positions"](6, 64),
 }
 OTHER = {  # for every field, another legal value
     "factor": 3, "original_length": 32, "beta_fast": 4.0, "beta_slow": 2.0, "ramp": "rotations", "truncate": True, "magnitude": 1.25,
     "low_freq_factor": 2.0, "high_freq_factor": 3.0, "base": 2e4, "power": 0.25, "window": 30, "short_factor": (2.0,) * 8,
     "long_factor": (3.0,) * 8, "max_offset": 5, "anchors": 1, "step": 0.5, "width": 2, "chunks": 4, "activation": "silu",
-    "learning_rate": 0.5,
+    "learning_rate": 0.5, "p": 0.25,
 }
 
 
@@ -356,7 +364,7 @@ def test_training_ids(scaling):
 # ---------------------------------------------------------------------------------------------------- what is refused
 
 LEAST = {"factor": 1, "original_length": 1, "window": 1, "base": 1, "power": 0, "width": 1, "anchors": 0, "max_offset": 0, "step": 0,
-         "beta_fast": 0, "beta_slow": -1e-9, "low_freq_factor": 0, "high_freq_factor": 0, "mscale": 0, "mscale_all_dim": 0, "magnitude": 0}
+         "beta_fast": 0, "beta_slow": -1e-9, "low_freq_factor": 0, "high_freq_factor": 0, "mscale": 0, "mscale_all_dim": 0, "magnitude": 0, "p": 0}
 
 
 @pytest.mark.parametrize("name, field", [(name, field.name) for name in SCALINGS for field in dataclasses.fields(SCALINGS[name])
@@ -380,6 +388,7 @@ def test_bad_numbers(name, field, how):
     (lambda: LongRope(long_factor=(1.0, 0.0)), "long_factor must be a number > 0, got 0.0"),
     (lambda: LongRope(long_factor=(1.0,) * 4).inv_freq(16, 1e4, 1), "long_factor has 4 numbers, head_dim 16 wants 8"),
     (lambda: LongRope(short_factor=(1.0,) * 9).inv_freq(16, 1e4, 1), "short_factor has 9 numbers, head_dim 16 wants 8"),
+    (lambda: PRope(1.5), "p_rope p must be a number from 0 to 1, got 1.5"),
     (lambda: E2(factor=2.5), "factor must be a whole number >= 1, got 2.5"),
     (lambda: E2(original_length=8).training_ids(jax.random.key(0), np.arange(9)), "within original_length 8, got 9"),
     (lambda: Linear().inv_freq(15, 1e4, 1), "got 15"),

@@ -83,6 +83,16 @@ def test_equals_transformers(functions, name, make):
     assert compared >= 100
 
 
+def test_p_rope_is_their_proportional(functions):
+    if "proportional" not in functions:
+        pytest.skip("this transformers has no proportional RoPE")
+    rng = np.random.default_rng(1)
+    for p in (0.0, 0.25, 0.29, 0.75, 1.0, *rng.uniform(size=CASES).round(3).tolist()):
+        head_dim, base, length, _ = model(rng)
+        want, _ = theirs(functions["proportional"], head_dim, base, length, partial_rotary_factor=p)
+        np.testing.assert_allclose(SCALINGS["p_rope"](p).inv_freq(head_dim, base, 1), want, rtol=TOLERANCE["float32"]["rtol"])
+
+
 def backwards(head_dim, base, length, yarn):
     """Where transformers' ramp has its ends the wrong way round: ours is a step there, on purpose."""
     def index(rotations):

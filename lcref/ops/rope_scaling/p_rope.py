@@ -26,4 +26,4 @@ class PRope(Scaling):
 
     def inv_freq(self, head_dim, base, length, table=None):
         plain = theta(head_dim, base)
-        return single(np.where(np.arange(len(plain)) < int(self.p * head_dim / 2), plain, 0.0))
+        return single(np.where(np.arange(len(plain)) < int(self.p * head_dim // 2), plain, 0.0))
