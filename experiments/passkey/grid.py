@@ -5,7 +5,9 @@
 Passkey retrieval (arXiv 2305.16300) in a small vocabulary, by length and by depth: 0 is a key at the start, 1 right before the question.
 Plain RoPE is the control that should fail soon; the same weights are also read with its frequencies scaled (`yarn`, `dynamic_ntk`, `linear`).
 In rows of 128 a base of 10,000 turns a third of RoPE's planes, in the thousands of tokens of a language model two thirds: `rope_fast` has the base at
-which two thirds turn in the rows it is trained on, (T / 2 pi)^(3/2), here 92.
+which two thirds turn in the rows it is trained on, (T / 2 pi)^(3/2), here 92. `p_rope` and `p_rope_fast` are these two with the planes stopped that do
+not turn once in rows of 128 (arXiv 2410.06205): of 8 planes 3 and 6 are left. They were declared and run after all others, when
+softplus_attention/positions had pointed to these planes.
 NoPE; ALiBi; Hard-ALiBi (windows on half of the heads, no positions on the rest); the same with logits that sharpen with ln n, n the keys up to
 a token, also on the heads with windows; a layer of
 RoPE in a window of 16 below one that sees everything and has no positions (`window_nope`, sharpened as well; so arranged in arXiv 2501.18795 and
@@ -33,7 +35,7 @@ from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.mixers.s4 import S4DConfig
 from lcref.nn.positions import Alibi, HardAlibi, Nope, Rope
-from lcref.ops.rope_scaling import DynamicNtk, Linear, Yarn
+from lcref.ops.rope_scaling import DynamicNtk, Linear, PRope, Yarn
 from lcref.ops.weights import LogN
 from lcref.tasks import Passkey, TaskSource
 from lcref.train import TrainConfig
@@ -50,11 +52,18 @@ SLOW = dict(dt_min=1e-4, dt_max=2e-4)                          # where the step 
 TURN = 2 * np.pi                                               # positions in which a plane of frequency 1 turns once
 
 
+def stopped(rope, planes, T):
+    """The same with the planes stopped that do not turn once in T positions."""
+    return replace(rope, scaling=PRope(sum(T * rope.base ** -(k / planes) >= TURN for k in range(planes)) / planes))
+
+
 def models(base, heads, T):
     """T: tokens in the longest row of training."""
     sharp, local = replace(heads, weights=LogN(T // 2)), HardAlibi(windows=WINDOWS)
+    rope, fast, planes = Rope(), Rope(base=round((T / TURN) ** 1.5)), base.d_model // heads.heads // 2
     changes = {
-        "rope": dict(mixer=heads, position=Rope()), "rope_fast": dict(mixer=heads, position=Rope(base=round((T / TURN) ** 1.5))),
+        "rope": dict(mixer=heads, position=rope), "rope_fast": dict(mixer=heads, position=fast),
+        "p_rope": dict(mixer=heads, position=stopped(rope, planes, T)), "p_rope_fast": dict(mixer=heads, position=stopped(fast, planes, T)),
         "nope": dict(mixer=heads), "alibi": dict(mixer=heads, position=Alibi()),
         "hard_alibi": dict(mixer=heads, position=local), "hard_alibi_log_n": dict(mixer=sharp, position=local),
         "window_nope": dict(pattern=(replace(heads, window=16, position=Rope()), sharp)),
@@ -124,7 +133,7 @@ PAPER = {
               "others)",
 }
 at, cell = (lambda run, n: of(run, "depth_mean", n)), (lambda run, n, depth: of(run, "depth_match", f"{n}@{depth:g}"))
-ATTENTION = ("rope", "rope_fast", "nope", "alibi", "hard_alibi", "hard_alibi_log_n", "window_nope")
+ATTENTION = ("rope", "rope_fast", "p_rope", "p_rope_fast", "nope", "alibi", "hard_alibi", "hard_alibi_log_n", "window_nope")
 TRAINED = (*ATTENTION, *CONSTANT, "mamba2_attention")
 CLAIMS = (
     Claim("all-find-nearby", "Within the trained length every model finds the key.",
@@ -135,6 +144,9 @@ CLAIMS = (
           holds=(at("rope_fast", 117) >= 0.95, at("rope_fast", 256) <= at("rope", 256) - 0.2)),
     Claim("faster-rope-sees-no-further", "In rows of 256 it finds what stands no further back than keys in training did, and nothing else.",
           holds=(*(cell("rope_fast", 256, depth) <= 0.2 for depth in (0.0, 0.25, 0.5)), cell("rope_fast", 256, 0.75) >= 0.8)),
+    Claim("slow-planes-end-the-search", "With the planes stopped that do not turn once within the trained length either RoPE finds more beyond it.",
+          source="arXiv 2410.06205",
+          holds=tuple(at(f"p_{base}", n) >= at(base, n) + 0.1 for base, n in (("rope", 512), ("rope_fast", 256), ("rope_fast", 512)))),
     Claim("scaled-rope-reads-on", "With its frequencies scaled the same weights find more, without training.", source="arXiv 2309.00071",
           holds=tuple(at(name + base.removeprefix("rope"), n) >= at(base, n) + 0.1
                       for base in ROPES for name in ("yarn", "dynamic_ntk") for n in (256, 512))),
