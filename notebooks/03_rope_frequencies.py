@@ -93,6 +93,8 @@ for ax in axes:
 # turns on, which none of these 16 makes, `llama3` from 4 on; `yarn` draws its ramp over the numbers of the planes, and multiplies the scores
 # as well. `dynamic_ntk` is `ntk` with the factor that the row needs at the moment: up to `L` it changes nothing. `power` hardly moves
 # anything at this exponent, 0.1. `truncated`, not drawn, leaves the planes that come round and gives the others one slow frequency or none.
+# `p_rope` stops the slow ones, and is for training: what turned fully in rows of $L$ has no new angle to show in longer ones, and neither has what
+# does not turn at all. Softmax so trained [finds keys](../docs/results.md#lssar-without-rope) far past $L$ that it loses with all planes turning.
 #
 # ## Two numbers, counted before anything is run
 #

@@ -74,6 +74,7 @@ SHOWN = [("context_extension/tiny", "context", (0, 2, 6, 8)), ("context_extensio
          ("softplus_attention/positions", "softplus_positions", (0, 2)), ("softplus_attention/widths", "softplus_widths", (0, 2)),
          ("softplus_attention/late", "softplus_late", (0, 2)), ("softplus_attention/longer", "softplus_longer", (0, 2)),
          ("softplus_attention/wider", "softplus_wider", (0, 1, 2)), ("softplus_attention/local", "softplus_local", (0, 1, 3)),
+         ("softplus_attention/planes", "softplus_planes", (0, 1, 3)),
          ("embedding_collapse/pooled", "pooled", (0, 2, 4, 1, 3)), ("state_space/digits", "digits", (0,)), ("passkey/needles", "needles", (0, 1, 2, 3, 4, 5)),
          ("state_space/parity", "parity", (0,)), ("state_space/collapse", "collapse", (0,)),
          ("state_space/recall", "recall", (0, 1)), ("state_space/passkeys", "passkeys", (0, 1, 2, 3)), ("state_space/copying", "copying", (0, 2)),

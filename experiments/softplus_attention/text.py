@@ -10,7 +10,8 @@ which length does not dilute (arXiv 2501.13428, with RoPE as here). Controls, on
 
 The same under other position schemes: softplus_attention/positions; with other widths of the heads: softplus_attention/widths; with LSSAR at
 the end of training only: softplus_attention/late; then with twice the steps: softplus_attention/longer, and with wider heads too:
-softplus_attention/wider; in one layer without positions between local ones: softplus_attention/local.
+softplus_attention/wider; in one layer without positions between local ones: softplus_attention/local; with planes of RoPE stopped:
+softplus_attention/planes.
 
 Context loss is the mean over the same last 128 bytes of a row at every length; chunk loss, which papers print, over all bytes of rows of
 each length. Weight entropy is the mean over heads and layers of the entropy of the attention weights in the same last 64 rows.
