@@ -164,9 +164,9 @@ def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label=
                         facecolor="white")
         canvas.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
         grid = canvas.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
-        for axes, run in zip(grid, runs):
+        for place, (axes, run) in enumerate(zip(grid, runs)):
             cells(axes, [line for line in lines if line["run"] == run], metric, run, x_label="", y_label="", xs=xs, ys=ys)
-            axes.tick_params("x", rotation=45 if max(map(len, xs)) > 4 else 0)
+            axes.tick_params("x", rotation=45 if max(map(len, xs)) > 4 else 0, labelbottom=place >= len(runs) - columns)     # nothing below it
         for axes in grid[len(runs):]:
             axes.set_visible(False)
         canvas.supxlabel(x_label, fontsize=11)

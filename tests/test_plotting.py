@@ -149,3 +149,10 @@ def test_loss_by_position_can_be_drawn():
     axes = axes_of([{"run": "rope", "metrics": {"position_loss": slices}}], Figure("position_loss", x_label="position", trained_to=256))
     line = next(line for line in axes.get_lines() if line.get_marker() == "o")
     assert list(line.get_xdata()) == [128.0 * i for i in range(32)] and len(axes.get_xticks()) <= 10
+
+
+def test_a_map_with_nothing_below_it_says_its_lengths(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, path, **_: (drawn.append(self), path.touch()))
+    plotting.heat([{"run": str(run), "metrics": {"found": {"8@0": 1.0, "16@1": 0.5}}} for run in range(6)], "found", tmp_path / "found.png")
+    assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in drawn[0].axes if axes.get_visible()] == 2 * [False] + 4 * [True]
