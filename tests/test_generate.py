@@ -7,7 +7,7 @@ import pytest
 from flax import nnx
 
 from lcref import generate as generation
-from lcref.generate import filtered, generate, run
+from lcref.generate import filtered, generate
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config

@@ -5,8 +5,8 @@
 Passkey retrieval (arXiv 2305.16300) in a small vocabulary, by length and by depth: 0 is a key at the start, 1 right before the question.
 Plain RoPE is the control that should fail soon; the same weights are also read with its frequencies scaled (`yarn`, `dynamic_ntk`, `linear`).
 In rows of 128 a base of 10,000 turns a third of RoPE's planes, in the thousands of tokens of a language model two thirds: `rope_fast` has the base at
-which two thirds turn in the rows it is trained on, (T / 2 pi)^(3/2), here 92. `p_rope` and `p_rope_fast` are these two with the planes stopped that do
-not turn once in rows of 128 (arXiv 2410.06205): of 8 planes 3 and 6 are left. They were declared and run after all others, when
+which two thirds turn in the rows it is trained on, (T / 2 pi)^(3/2), here 92. `p_rope` and `p_rope_fast` are these two with the planes stopped that
+do not turn once in rows of 128 (arXiv 2410.06205): of 8 planes 3 and 6 are left. They were declared and run after all others, when
 softplus_attention/positions had pointed to these planes.
 NoPE; ALiBi; Hard-ALiBi (windows on half of the heads, no positions on the rest); the same with logits that sharpen with ln n, n the keys up to
 a token, also on the heads with windows; a layer of
@@ -35,7 +35,7 @@ from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
 from lcref.nn.mixers.s4 import S4DConfig
 from lcref.nn.positions import Alibi, HardAlibi, Nope, Rope
-from lcref.ops.rope_scaling import DynamicNtk, Linear, PRope, Yarn
+from lcref.ops.rope_scaling import DynamicNtk, Linear, PRope, Yarn, turning
 from lcref.ops.weights import LogN
 from lcref.tasks import Passkey, TaskSource
 from lcref.train import TrainConfig
@@ -52,18 +52,14 @@ SLOW = dict(dt_min=1e-4, dt_max=2e-4)                          # where the step 
 TURN = 2 * np.pi                                               # positions in which a plane of frequency 1 turns once
 
 
-def stopped(rope, planes, T):
-    """The same with the planes stopped that do not turn once in T positions."""
-    return replace(rope, scaling=PRope(sum(T * rope.base ** -(k / planes) >= TURN for k in range(planes)) / planes))
-
-
 def models(base, heads, T):
     """T: tokens in the longest row of training."""
     sharp, local = replace(heads, weights=LogN(T // 2)), HardAlibi(windows=WINDOWS)
-    rope, fast, planes = Rope(), Rope(base=round((T / TURN) ** 1.5)), base.d_model // heads.heads // 2
+    rope, fast = Rope(), Rope(base=round((T / TURN) ** 1.5))
+    stopped = lambda position: replace(position, scaling=PRope(turning(base.d_model // heads.heads, position.base, T)))
     changes = {
         "rope": dict(mixer=heads, position=rope), "rope_fast": dict(mixer=heads, position=fast),
-        "p_rope": dict(mixer=heads, position=stopped(rope, planes, T)), "p_rope_fast": dict(mixer=heads, position=stopped(fast, planes, T)),
+        "p_rope": dict(mixer=heads, position=stopped(rope)), "p_rope_fast": dict(mixer=heads, position=stopped(fast)),
         "nope": dict(mixer=heads), "alibi": dict(mixer=heads, position=Alibi()),
         "hard_alibi": dict(mixer=heads, position=local), "hard_alibi_log_n": dict(mixer=sharp, position=local),
         "window_nope": dict(pattern=(replace(heads, window=16, position=Rope()), sharp)),

@@ -42,7 +42,8 @@ CLAIMS = (
           source="arXiv 2410.06205",
           holds=tuple(of("p_rope", "key_recall", far) >= of("truncated", "key_recall", far) + 0.2 for far in (1008, 2032))),
     Claim("slow-planes-loss", "With every slow plane stopped the loss rises less to 16 times the trained length, under either.",
-          source="arXiv 2410.06205", holds=tuple(rise(f"{run}p_rope", "context_loss", 16 * L, L) < rise(f"{run}truncated", "context_loss", 16 * L, L)
+          source="arXiv 2410.06205",
+          holds=tuple(rise(f"{run}p_rope", "context_loss", 16 * L, L) < rise(f"{run}truncated", "context_loss", 16 * L, L)
                       for run in ("", f"{LSSAR}_"))),
 )
 ROWS = dict(x_label="bytes in the row", trained_to="data.text.length", log_x=True)

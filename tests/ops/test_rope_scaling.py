@@ -21,7 +21,7 @@ from lcref.ops.rope_scaling.linear import Linear
 from lcref.ops.rope_scaling.llama3 import Llama3
 from lcref.ops.rope_scaling.longrope import LongRope
 from lcref.ops.rope_scaling.ntk import Ntk
-from lcref.ops.rope_scaling.p_rope import PRope
+from lcref.ops.rope_scaling.p_rope import PRope, turning
 from lcref.ops.rope_scaling.power import Power
 from lcref.ops.rope_scaling.scaling import Scaling
 from lcref.ops.rope_scaling.truncated import Truncated
@@ -180,6 +180,16 @@ def test_what_changes_nothing():
         for length in (1, 63, 64):
             np.testing.assert_allclose(scaling.inv_freq(16, 10_000.0, length), plain, rtol=1.2e-7)
         assert (np.asarray(scaling.inv_freq(16, 10_000.0, 65))[-1] < plain[-1])
+
+
+@pytest.mark.parametrize("base", [92, 10_000.0, 500_000.0])
+def test_p_of_a_length_turns_what_turns_once_in_it(base):
+    assert turning(64, 10_000.0, 256) == 13 / 32 and turning(16, 92, 128) == 6 / 8 and turning(64, base, 6) == 0.0
+    for head_dim in range(2, 258, 2):
+        plain = np.asarray(rope.inv_freq(head_dim, base), np.float64)
+        for length in (7, 100, 1000, 123_457):
+            want = np.where(plain * length >= 2 * np.pi, plain, 0.0)
+            np.testing.assert_allclose(frequencies(PRope(turning(head_dim, base, length)), head_dim, base=base), want, rtol=1e-6)
 
 
 def test_no_planes_are_no_positions():
@@ -389,6 +399,7 @@ def test_bad_numbers(name, field, how):
     (lambda: LongRope(long_factor=(1.0,) * 4).inv_freq(16, 1e4, 1), "long_factor has 4 numbers, head_dim 16 wants 8"),
     (lambda: LongRope(short_factor=(1.0,) * 9).inv_freq(16, 1e4, 1), "short_factor has 9 numbers, head_dim 16 wants 8"),
     (lambda: PRope(1.5), "p_rope p must be a number from 0 to 1, got 1.5"),
+    (lambda: turning(64, 1e4, 0), "p_rope length must be a whole number >= 1, got 0"),
     (lambda: E2(factor=2.5), "factor must be a whole number >= 1, got 2.5"),
     (lambda: E2(original_length=8).training_ids(jax.random.key(0), np.arange(9)), "within original_length 8, got 9"),
     (lambda: Linear().inv_freq(15, 1e4, 1), "got 15"),

@@ -12,7 +12,7 @@ With s = factor (how many times L is wanted), r_k = L theta_k / 2 pi the turns o
     llama3            by parts, between 1 and 4 turns                                 arXiv 2407.21783 (Llama 3.1)
     abf               a larger base, trained on                                       arXiv 2309.16039
     power, truncated  slow planes slower, or stopped                                  arXiv 2308.10882 (Giraffe)
-    p_rope            slow planes stopped, whatever the training length                 arXiv 2410.06205
+    p_rope            slow planes stopped, whatever the training length               arXiv 2410.06205
     longrope          a searched divisor per plane                                    arXiv 2402.13753
     e2                linear, trained short with many scales and offsets              arXiv 2401.06951
     clex              an ODE in s for ln theta_k, learned                             arXiv 2310.16450
@@ -29,7 +29,7 @@ from lcref.ops.rope_scaling.linear import Linear
 from lcref.ops.rope_scaling.llama3 import Llama3
 from lcref.ops.rope_scaling.longrope import LongRope
 from lcref.ops.rope_scaling.ntk import Ntk
-from lcref.ops.rope_scaling.p_rope import PRope
+from lcref.ops.rope_scaling.p_rope import PRope, turning
 from lcref.ops.rope_scaling.power import Power
 from lcref.ops.rope_scaling.truncated import Truncated
 from lcref.ops.rope_scaling.yarn import Yarn
