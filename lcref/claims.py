@@ -169,13 +169,15 @@ def flat(run: str, metrics, slices, since, share: float) -> tuple[Condition, ...
 
 @dataclass(frozen=True)
 class Claim:
-    """name: short, unique in its experiment. source: who says so, and where (empty: nobody but us). published: the numbers there."""
+    """name: short, unique in its experiment. source: who says so, and where (empty: nobody but us). published: the numbers there.
+    amended: what was changed in the conditions when results were known already (empty: they are as first declared)."""
 
     name: str
     statement: str
     holds: tuple[Condition, ...] = field(default=())
     source: str = ""
     published: str = ""
+    amended: str = ""
 
     def __post_init__(self):
         if not self.holds or not all(isinstance(condition, Condition) for condition in self.holds):
@@ -245,11 +247,16 @@ def _number(value) -> float:
     return np.nan if value is None else value
 
 
+def amendments(claim: Claim) -> list[str]:
+    """What a reader has to know before the findings: nothing, or one sentence."""
+    return [f"amended with the results known: {claim.amended}"] if claim.amended else []
+
+
 def markdown(claims, lines: list[dict]) -> str:
     """A list for a page: every claim with its verdict, and under it what was found."""
     parts = []
     for claim in claims:
         said, findings = judge(claim, lines)
         source = f" ({claim.source}{f': {claim.published}' if claim.published else ''})" if claim.source else ""
-        parts.append("\n".join([f"- **{said}**: {claim.statement}{source}", *(f"  - {finding}" for finding in findings)]))
+        parts.append("\n".join([f"- **{said}**: {claim.statement}{source}", *(f"  - {each}" for each in (*amendments(claim), *findings))]))
     return "\n".join(parts)

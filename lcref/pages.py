@@ -41,6 +41,7 @@ def findings(root: Path) -> list[str]:
             if not page.is_file() or page.read_text(encoding="utf-8") != showing.page(experiment, lines, path):
                 found.append(f"{page.relative_to(root)} is not what its lines say: lcref plot {name} --size {size} --out results")
         judged = of_claims(experiment, root)
+        found += [f"{name}: another experiment claims the same sentence: {twice}" for twice in judged.keys() & verdicts.keys()]
         verdicts |= judged
         if (root / "results" / f"{name}.cpu.jsonl").is_file():
             tallies[name] = tuple(list(judged.values()).count(verdict) for verdict in ("reproduced", "partly", "not"))

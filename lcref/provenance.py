@@ -14,7 +14,22 @@ PACKAGE = Path(__file__).parent
 
 def provenance() -> dict:
     """device, versions, commit and date of a results line."""
-    return {"device": device(), "versions": versions(), "commit": commit(), "date": now()}
+    return {**session(), "date": now()}
+
+
+def session() -> dict:
+    """What a program that trains or measures runs on: device, versions, commit."""
+    return {"device": device(), "versions": versions(), "commit": commit()}
+
+
+def joined(sessions: list[dict]) -> dict:
+    """Of several sessions, in order: what they share said once, what differs one after the other ("a1b2c3d, e4f5a6b")."""
+    def every(values) -> str:
+        return ", ".join(dict.fromkeys(values))
+    packages = dict.fromkeys(name for each in sessions for name in each["versions"])
+    return {"device": every(each["device"] for each in sessions),
+            "versions": {name: every(each["versions"][name] for each in sessions if name in each["versions"]) for name in packages},
+            "commit": every(each["commit"] for each in sessions)}
 
 
 def now() -> str:

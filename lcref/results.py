@@ -29,9 +29,9 @@ RESULTS = {
     "seconds": "wall time of the training calls, compilation included, waiting for data and checkpoints not",
     "steps_per_second": "of these calls without the first, which compiles; of all where there is no other, or where training was done before",
     "parameters": "trained numbers in the model",
-    "device": "what it ran on",
-    "versions": "of python, jax, jaxlib, flax, numpy",
-    "commit": "of this repository, with -dirty when code differed from it; empty outside a checkout",
+    "device": "what it was trained and measured on; several where these, or parts of the training, were done on different ones",
+    "versions": "of python, jax, jaxlib, flax, numpy; several likewise",
+    "commit": "of this repository, with -dirty when code differed from it, and several likewise; empty outside a checkout",
     "data": "sha256 of the training data's bytes or definition",
     "date": "when the run ended, UTC",
 }

@@ -286,7 +286,7 @@ def carry_out(job: Job, made: dict, watch: Watch, stop: threading.Event, trainer
 
     watch.start(job.label)
     found = [each for one in job.trainings for each in trainer.trained(one, lambda progress: watch.step(job.label, progress), stop)]
-    lines = []
+    trained, lines = [each for one in job.trainings for each in training.sessions(one)], []
     for each in sorted((each for each in found if each.seed in job.seeds), key=lambda each: job.seeds.index(each.seed)):
         watch.measure(job.label)
         decoder, metrics = each.decoder if job.run.read is None else read_as(each.decoder, job.run.read), {}
@@ -298,6 +298,6 @@ def carry_out(job: Job, made: dict, watch: Watch, stop: threading.Event, trainer
             "experiment": job.experiment, "run": job.name, "size": job.size, "seed": each.seed,
             "config": config.to_dict(replace(job.run, seed=each.seed)), "digest": job.digest, "metrics": metrics,
             "seconds": round(each.seconds, 3), "steps_per_second": round(each.steps_per_second, 3), "parameters": each.parameters,
-            **made, "data": job.run.data.fingerprint(), "date": provenance.now()}))
+            **provenance.joined([*trained, made]), "data": job.run.data.fingerprint(), "date": provenance.now()}))
     watch.done(job.label, lines)
     return lines

@@ -127,7 +127,7 @@ def ledger(experiments, size: str, out: Path | None, only: str | None = None) ->
                 print(f"{verdict:<10}  {experiment.name}:{claim.name}\n{'':<12}{claim.statement}{f' ({claim.source})' if claim.source else ''}")
                 if claim.published:
                     print(f"{'':<12}there: {claim.published}")
-                print("\n".join(f"{'':<12}here:  {finding}" for finding in findings))
+                print("\n".join([f"{'':<12}{each}" for each in claims.amendments(claim)] + [f"{'':<12}here:  {finding}" for finding in findings]))
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
 
 

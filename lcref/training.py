@@ -21,7 +21,7 @@ import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from lcref import config, results
+from lcref import config, provenance, results
 
 try:
     import fcntl
@@ -83,7 +83,7 @@ def plan(wanted: list, declared: dict, home: Path, of: tuple[str, str], together
     """Where each (run, seed) of `wanted` is trained, and what it begins with: (identity, seed) -> Training.
 
     home: the folder of folders. together: seeds that nothing is trained of yet share one program. What stands in the way is moved aside.
-    ValueError for a folder whose run.json is damaged.
+    ValueError for a folder whose run.json is damaged, and for one in the way in which another program is training.
     """
     named, needed = owners(declared), {}
     for run, seed in wanted:
@@ -129,7 +129,20 @@ def move_aside(home: Path, name: str, digest: str, seeds) -> None:
             if (held := note(folder)) and held[0] != digest:
                 aside = folder.with_name(f"{folder.name}{ASIDE}{held[0]}")
                 shutil.rmtree(aside, ignore_errors=True)  # an older copy of the same
-                folder.rename(aside)
+                move(folder, aside)
+
+
+def move(folder: Path, to: Path) -> Path:
+    """Rename a folder that nobody trains in: who does writes by its path, and would write into what comes to stand there."""
+    try:
+        handle = lock(folder)
+    except BlockingIOError:
+        raise ValueError(f"another program is training in {folder}, which holds a run of this name with another config: "
+                         f"wait for it, stop it, or write elsewhere (--out)") from None
+    try:
+        return folder.rename(to)
+    finally:
+        unlock(handle)
 
 
 def begun(home: Path, name: str, digest: str) -> dict[int, tuple]:
@@ -145,7 +158,7 @@ def begun(home: Path, name: str, digest: str) -> dict[int, tuple]:
         if held is None or held[0] != digest or not (steps := checkpoint.latest(folder)):
             continue
         if ASIDE in folder.name and not (back := home / folder_name(name, held[1])).exists():
-            folder = folder.rename(back)
+            folder = move(folder, back)
         for seed in held[1]:
             found[seed] = max(found.get(seed, (0,)), (steps, folder, held[1]), key=lambda item: item[0])
     return {seed: (folder, seeds) for seed, (_, folder, seeds) in found.items()}
@@ -156,25 +169,43 @@ def begun(home: Path, name: str, digest: str) -> dict[int, tuple]:
 LOCKS = {}
 
 
+def lock(folder: Path) -> int | None:
+    """A handle that keeps others out of the folder until `unlock`. BlockingIOError where another has one."""
+    if fcntl is None:
+        return None
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
+
+
 @contextlib.contextmanager
 def alone(folder: Path, stop: threading.Event):
     """One at a time in a folder, over threads and over programs. Stopped, where that comes first."""
     from lcref.train import Stopped
 
-    folder.mkdir(parents=True, exist_ok=True)
     with LOCKS.setdefault(folder.absolute(), threading.Lock()):
-        handle = os.open(folder, os.O_RDONLY) if fcntl else None
-        try:
-            while fcntl:
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            with contextlib.suppress(BlockingIOError):
+                handle = lock(folder)
+                if handle is None or folder.exists() and os.path.samestat(os.fstat(handle), folder.stat()):
                     break
-                if stop.wait(0.2):
-                    raise Stopped(f"another program is training in {folder}")
+                unlock(handle)  # the folder was moved away before it was locked
+            if stop.wait(0.2):
+                raise Stopped(f"another program is training in {folder}")
+        try:
             yield
         finally:
-            if fcntl:
-                os.close(handle)
+            unlock(handle)
 
 
 class Trainer:
@@ -220,8 +251,14 @@ def origin(run) -> str:
     return mark(run.model, run.data, run.train, (), None if run.start is None else Start(origin(run.start), 0, list))
 
 
+def sessions(one: Training) -> list[dict]:
+    """On what, and by which commits, this was trained, and what it began with where that was trained for it."""
+    held = note(one.folder)
+    return [*(each for start in one.starts for each in sessions(start)), *([] if held is None else held[2].get("sessions", []))]
+
+
 def claim(one: Training) -> None:
-    """Write run.json into a training's folder, with the evaluations that its run has by now."""
+    """Write run.json into a training's folder, with the evaluations that its run has by now, and this session where there is more to train."""
     held, path = note(one.folder), one.folder / "run.json"
     said = {"experiment": one.of[0], "run": one.name, "size": one.of[1], "seeds": list(one.seeds), "digest": identity(one.run),
             "config": config.to_dict(one.run)}
@@ -229,6 +266,10 @@ def claim(one: Training) -> None:
     modules = set(re.findall(r'"type": "(lcref_experiment_[^"]+)\.', json.dumps(said["config"])))
     if modules:
         said["files"] = sorted(str(Path(sys.modules[name].__file__).resolve()) for name in modules)
-    if held is None or held[2] != said and held[2].get("run") == one.name:
+    if held is not None and held[2].get("run") != one.name:
+        said = held[2]
+    trained, now = [] if held is None else held[2].get("sessions", []), provenance.session()
+    said = said | {"sessions": trained if one.steps >= one.run.train.steps or now in trained else [*trained, now]}
+    if held is None or held[2] != said:
         one.folder.mkdir(parents=True, exist_ok=True)
         results.write(path, json.dumps(said, indent=1) + "\n")

@@ -66,7 +66,7 @@ def section(experiment, lines, path, counts) -> str:
         verdict, findings = claims.judge(claim, lines)
         counts[verdict] += 1
         there = f" ({escaped(': '.join(filter(None, (claim.source, claim.published))))})" if claim.source else ""
-        found = "".join(f"<li>{escaped(finding)}</li>" for finding in findings)
+        found = "".join(f"<li>{escaped(each)}</li>" for each in (*claims.amendments(claim), *findings))
         said.append(f"<li>{badge(verdict)} {escaped(claim.statement)}{there}<ul>{found}</ul></li>")
     (question, _, rest), name = experiment.doc.partition("\n"), escaped(experiment.name)
     return "".join([

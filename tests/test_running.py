@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 import lcref.train
-from lcref import config, finished, results, running, showing, training
+from lcref import config, finished, provenance, results, running, showing, training
 from lcref.data import corpora
 from lcref.data.text import Text
 from lcref.evaluate import ChunkLoss, ExactMatch
@@ -140,6 +140,57 @@ def test_what_was_moved_aside_comes_back(trained, tmp_path):
     for made in (BASE, small, replace(BASE, evals=())):
         run(made, tmp_path / "shared.smoke.jsonl", name="x")
     assert len(trained) == 2 and folders(tmp_path) == ["x-s0", f"x-s0-was-{training.identity(small)}"]
+
+
+def test_what_another_program_trains_is_not_moved(trained, tmp_path):
+    """A folder is locked while somebody trains in it. Renamed, it would get the other's checkpoints into what came to stand in its place."""
+    small, out = replace(BASE, model=replace(BASE.model, d_model=8)), tmp_path / "shared.smoke.jsonl"
+
+    class Meanwhile(Watch):
+        def step(self, name, progress):
+            with pytest.raises(ValueError, match="another program is training in .*x-s0, which holds a run of this name with another config"):
+                run(small, out, name="x")
+    first = run(BASE, out, name="x", watch=Meanwhile())
+    second = run(small, out, name="x")
+    assert len(trained) == 2 and first["metrics"] != second["metrics"]
+    assert second["metrics"] == run(small, tmp_path / "alone.jsonl", name="x")["metrics"]
+
+
+def test_a_folder_that_was_moved_before_it_was_locked(tmp_path):
+    folder, stop = tmp_path / "x-s0", threading.Event()
+    folder.mkdir()
+    lock = training.lock
+
+    def late(path):
+        if path.exists() and not (tmp_path / "aside").exists():
+            handle = lock(path)
+            path.rename(tmp_path / "aside")
+            return handle
+        return lock(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "lock", late)
+        with training.alone(folder, stop):
+            assert folder.is_dir() and (tmp_path / "aside").is_dir()
+            with pytest.raises(BlockingIOError):
+                lock(folder)
+    training.unlock(lock(folder))
+
+
+def test_a_line_names_the_commits_of_training_and_of_measuring(tmp_path, monkeypatch):
+    out, stop = tmp_path / "shared.smoke.jsonl", threading.Event()
+
+    class Early(Watch):
+        def step(self, name, progress):
+            stop.set()
+    monkeypatch.setattr(provenance, "commit", lambda: "aaaa")
+    with pytest.raises(Stopped):
+        run(BASE, out, name="x", watch=Early(), stop=stop)
+    monkeypatch.setattr(provenance, "commit", lambda: "bbbb")
+    assert run(BASE, out, name="x")["commit"] == "aaaa, bbbb"
+    monkeypatch.setattr(provenance, "commit", lambda: "cccc")
+    line = run(replace(BASE, evals=()), out, name="x")
+    assert line["commit"] == "aaaa, bbbb, cccc" and line["device"] == provenance.device() and line["versions"] == provenance.versions()
+    assert run(replace(BASE, evals=()), tmp_path / "other.jsonl", name="x")["commit"] == "cccc"
 
 
 def test_other_data_is_another_run(trained, tmp_path):

@@ -110,7 +110,9 @@ beyond = lambda scheme: mean(f"{scheme}, beyond training", [mean(task, [at(schem
                                                             for task, (_, trained, tested, _) in TASKS.items()])
 CLAIMS = (
     Claim("learned", "Within the trained lengths every scheme learns every task but those that ask for a sum at once.",
-          holds=tuple(at(scheme, task, 5) >= 0.95 for scheme in SCHEMES for task in TASKS if task not in AT_ONCE)),
+          amended="the longest trained length was added",
+          holds=tuple(at(scheme, task, n) >= 0.95 for scheme in SCHEMES for task, (_, trained, *_) in TASKS.items() if task not in AT_ONCE
+                      for n in (5, trained))),
     Claim("ranking", "By the mean over all lengths beyond training, of all tasks: no positions, then T5, then ALiBi, then RoPE and sinusoids.",
           source=SOURCE, published="mean over ten tasks: NoPE .578, T5 .528, ALiBi .290, RoPE .092, sinusoidal .052",
           holds=tuple(beyond(a) > beyond(b) for a, b in (("nope", "t5"), ("t5", "alibi"), ("alibi", "rope"), ("alibi", "sinusoidal")))),
@@ -128,8 +130,9 @@ CLAIMS = (
     Claim("parity-fails", "Parity at once is guessing for every scheme at twice the trained length.", source=SOURCE,
           published="trained to 20, at 21 to 40: .51 to .66", holds=tuple(at(scheme, "parity", 20) <= 0.66 for scheme in SCHEMES)),
     Claim("sums-fail", "Sums and polynomials modulo ten, learned within the trained lengths, are right at most once in four at twice.", source=SOURCE,
+          amended="that they are learned, up to the longest trained length, is asked as well",
           holds=tuple(holds for scheme in SCHEMES for task in ("sum", "polynomial")
-                      for holds in (at(scheme, task, 5) >= 0.9, at(scheme, task, 20) <= 0.25))),
+                      for holds in (at(scheme, task, 5) >= 0.9, at(scheme, task, 10) >= 0.9, at(scheme, task, 20) <= 0.25))),
     Claim("scratchpad-is-not-enough", "With every step written down the scheme still decides: without positions, or with RoPE, the place is lost.",
           holds=(*(at(scheme, "trace", 14) <= 0.2 for scheme in ("nope", "rope", "sinusoidal")),
                  *(at("alibi", "trace", 12) > at(other, "trace", 12) for other in ("nope", "rope")))),
@@ -138,7 +141,7 @@ CLAIMS = (
           holds=tuple(at("randomized", task, n) > at("rope", task, n)
                       for task, n in (("copy", 12), ("reverse", 12), ("sort", 14), ("addition", 7), ("trace", 12)))),
     Claim("fire-adds", "FIRE goes further than no positions in addition, where both have learned it.", source="arXiv 2402.09371",
-          published="with index hints, to 100 digits: FIRE near-perfect, NoPE degrades past 60",
+          published="with index hints, to 100 digits: FIRE near-perfect, NoPE degrades past 60", amended="that both have learned it is asked as well",
           holds=(*(at(scheme, "addition", 6) >= 0.95 for scheme in ("fire", "nope")),
                  *(at("fire", "addition", n) > at("nope", "addition", n) for n in (7, 8)))),
     Claim("deep-nope-first", "With three layers every scheme copies and reverses ten letters, and no positions go further than ALiBi, RoPE or "

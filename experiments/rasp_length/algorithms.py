@@ -81,12 +81,14 @@ EXPECTED = {"count_up": "hard_alibi", "mode": "nope", "copy_unique": "hard_alibi
 right = lambda scheme, task, n: of(f"{scheme}-{task}", "exact_match", n // 2 if "addition" in task else n)
 CLAIMS = (
     Claim("learned", "Within the trained lengths every task but parity and plain addition is right, with windows.",
-          holds=tuple(right("hard_alibi", task, 10) >= 0.95 for task in (*SHORT, "copy", *HELPED))),
+          amended="the longest trained length was added",
+          holds=tuple(right("hard_alibi", task, n) >= 0.95 for task in (*SHORT, "copy", *HELPED) for n in (10, 20))),
     *(Claim(f"{task.replace('_', '-')}-goes-further", f"{task} has a short program, and is right at twice the trained length ({scheme}).",
             source=SOURCE, holds=(right(scheme, task, 40) >= 0.9,)) for task, scheme in EXPECTED.items()),
     Claim("no-short-program", "Copying with repeats, parity and addition have none: they are learned, and fail at twice the trained length.",
-          source=SOURCE, holds=tuple(holds for scheme in SCHEMES for task in LONG for holds in (
-              right(scheme, task, 10) >= 0.95, right(scheme, task, 40) <= (0.66 if task == "parity" else 0.1)))),
+          source=SOURCE, amended="that they are learned, up to the longest trained length, is asked as well",
+          holds=tuple(holds for scheme in SCHEMES for task in LONG for holds in (
+              right(scheme, task, 10) >= 0.95, right(scheme, task, 20) >= 0.95, right(scheme, task, 40) <= (0.66 if task == "parity" else 0.1)))),
     Claim("reversal-helps", "Written the other way round, addition goes further.", source=SOURCE,
           holds=(right("hard_alibi", "addition_reversed", 24) > right("hard_alibi", "addition", 24),)),
     Claim("hints-help", "With index hints as well, further still.", source=SOURCE,

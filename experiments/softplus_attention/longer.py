@@ -46,7 +46,8 @@ CLAIMS = (
           "softmax, to 1 %, and finds every key there.",
           holds=(*(of(f"{LATE}_long", loss, L) <= 1.01 * of("rope_long", loss, L) for loss in LOSSES),
                  *(of(f"{LATE}_long", "key_recall", distance) >= 0.95 for distance in (32, 100, 240)))),
-    Claim("cosine-first-long-share", "Then too it rises by at most a tenth of what softmax rises at 4 times the trained length, and a quarter at 16.",
+    Claim("cosine-first-long-share", "With twice the steps too it rises by at most a tenth of what softmax rises at 4 times the trained length, and a "
+          "quarter at 16.",
           holds=tuple(rise(f"{LATE}_long", times, loss) <= share * rise("rope_long", times, loss)
                       for times, share in ((4, 0.1), (16, 0.25)) for loss in LOSSES)),
     Claim("cosine-first-flat", "And with twice the steps it stays within 5 % to 16 times the trained length.",

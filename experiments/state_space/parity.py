@@ -54,7 +54,8 @@ PAPER = {"mamba2_signed": "trained to 40, tested to 256, accuracy scaled so that
 CLAIMS = (
     Claim("negative-eigenvalues", "Eigenvalues in [-1, 1] solve parity at every length, those in [0, 1] do not.", source="arXiv 2411.12537, table 1",
           published="trained to 40, tested to 256, scaled so that guessing is 0: 1.00 and 0.00",
-          holds=(of("mamba2_signed", "exact_match", 256) >= 0.99, of("mamba2", "exact_match", 256) <= 0.55)),
+          amended="the lengths below 256 were added", holds=tuple(part for n in (64, 96, 128, 192, 256) for part in (
+              of("mamba2_signed", "exact_match", n) >= 0.99, of("mamba2", "exact_match", n) <= 0.55))),
 )
 FIGURES = (Figure("exact_match", title="Parity of rows longer than any seen in training", x_label="bits", y_label="answered right",
                   trained_to="data.max_length", log_x=True),)

@@ -82,7 +82,7 @@ CLAIMS = (
           source="arXiv 2402.01032", holds=(*(at(f"eight_{n}", length) <= 0.1 for n in SIZES[:2] for length in (32, 109)),
                                             *(at(f"eight_{SIZES[-1]}", length) >= 0.9 for length in (32, 109)))),
     Claim("larger-states-hold-more", "Every doubling of the state finds more keys of eight digits within the trained length, until all are found.",
-          holds=tuple(at(f"eight_{b}", 109) > at(f"eight_{a}", 109) for a, b in zip(SIZES[1:], SIZES[2:]))),
+          amended="from 2 to 4 was added", holds=tuple(at(f"eight_{b}", 109) > at(f"eight_{a}", 109) for a, b in zip(SIZES, SIZES[1:]))),
     Claim("learned-in-time", "With twice the steps every state of 16 and more finds nine in ten of them.",
           holds=tuple(at(f"eight_long_{n}", length) >= 0.9 for n in SIZES[3:] for length in (32, 109))),
     Claim("too-small-all-the-same", "A state of 8 does not, with twice the steps either.",

@@ -74,7 +74,7 @@ CLAIMS = (
           holds=tuple(at(f"{task}-{arm}4x", 10) >= 0.95 for task in TASKS for arm in ("", "nines-", "next-"))),
     Claim("hints-add-one", "At equal compute the hint about the carry helps beyond the trained length.", source=SOURCE,
           holds=tuple(at(f"increment-nines-{budget}", n) > at(f"increment-{budget}", n) for budget in BUDGETS for n in (12, 15))),
-    Claim("which-hint-matters", "More than the hint that says nothing about it.", source=SOURCE,
+    Claim("which-hint-matters", "More than the hint that says nothing about it.", source=SOURCE, amended="by .05 at least, in place of by any",
           holds=tuple(at(f"increment-nines-{budget}", n) >= at(f"increment-next-{budget}", n) + 0.05 for budget in BUDGETS for n in (12, 15))),
     Claim("reversing-does-more", "Writing the number the other way round does more than a hint.",
           holds=tuple(at("reversed-4x", n) > at("increment-nines-4x", n) for n in (15, 20))),
