@@ -23,11 +23,13 @@ from lcref.nn.decoder import growing
 
 PIECE = 16_384                                 # tokens of a prompt that are read at once: one pass skips hidden tiles, pieces cannot
 
+COLDEST = 1e-6                                 # logits divided by much less are infinite
+
 
 def check(vocab, temperature, top_k, top_p):
-    """ValueError on a temperature below 0, top_k below 1 or above the vocabulary, top_p outside (0, 1]."""
-    if not temperature >= 0:
-        raise ValueError(f"temperature must be positive, or 0 for greedy decoding, got {temperature}")
+    """ValueError on a temperature below 0 or so small that logits divided by it are no float32 numbers, top_k below 1 or above the vocabulary, top_p outside (0, 1]."""
+    if not (temperature == 0 or temperature >= COLDEST):
+        raise ValueError(f"temperature must be at least {COLDEST:g}, or 0 for greedy decoding, got {temperature}")
     if top_k is not None and not 1 <= top_k <= vocab:
         raise ValueError(f"top_k must be between 1 and the vocabulary's {vocab}, got {top_k}")
     if top_p is not None and not 0 < top_p <= 1:
@@ -96,7 +98,7 @@ def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None
         raise ValueError(f"a prompt of {prompt.shape[1]} and {tokens} more tokens need {length - 1} positions, {scheme} ends at {scheme.limit}")
     key, draw = jax.random.split(jax.random.key(seed))
     read_whole = np.full(len(prompt), length - 1)                                            # each row: ids for what will have been read
-    positions = scheme.ids(draw, jnp.arange(length)[None, :], read_whole) if scheme.draws_ids else None
+    positions = scheme.ids(draw, jnp.arange(length - 1)[None, :], read_whole) if scheme.draws_ids else None
     state = None
     if prompt.shape[1] > PIECE and positions is None and growing(decoder.cfg) is None:
         state = jax.tree.map(jnp.asarray, decoder.init_state(prompt.shape[0], length))

@@ -11,7 +11,7 @@ from lcref.generate import filtered, generate
 from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
-from lcref.nn.positions import Learned, Randomized, Rope
+from lcref.nn.positions import Learned, Randomized, Rope, Xpos
 from tests.compiling import compilations
 
 W, B, T = 11, 3, 4
@@ -183,8 +183,9 @@ def test_a_prompt_outside_the_vocabulary(token):
 
 @pytest.mark.parametrize("kwargs, words", [
     (dict(tokens=0), "tokens must be at least 1, got 0"),
-    (dict(temperature=-0.5), "temperature must be positive.*got -0.5"),
-    (dict(temperature=float("nan")), "temperature must be positive.*got nan"),
+    (dict(temperature=-0.5), "temperature must be at least 1e-06, or 0.*got -0.5"),
+    (dict(temperature=1e-38), "temperature must be at least 1e-06, or 0.*got 1e-38"),
+    (dict(temperature=float("nan")), "temperature must be at least 1e-06.*got nan"),
     (dict(top_k=0), "top_k must be between 1 and the vocabulary's 11, got 0"),
     (dict(top_k=12), "top_k must be between 1 and the vocabulary's 11, got 12"),
     (dict(top_p=0.0), r"top_p must be in \(0, 1\], got 0.0"),
@@ -197,9 +198,18 @@ def test_parameters_out_of_range(kwargs, words):
 
 
 @pytest.mark.parametrize("position, words", [(Learned(8), r"a prompt of 4 and 6 more tokens need 9 positions, Learned\(length=8\) ends at 8"),
-                                             (Randomized(Rope(), max_length=8), "need 9 positions, Randomized.* ends at 8")],
-                         ids=["learned", "randomized"])
+                                             (Randomized(Rope(), max_length=8), "need 9 positions, Randomized.* ends at 8"),
+                                             (Xpos(scale_base=0.12), "need 9 positions, Xpos.* ends at 8")],
+                         ids=["learned", "randomized", "xpos"])
 def test_a_stream_longer_than_the_positions(position, words):
-    """Inside the scan nothing could be raised: the logits would be NaN, and their argmax a token like any other."""
+    """Inside the scan nothing could be raised: the logits would be NaN, and their argmax a token like any other. One token less still fits."""
     with pytest.raises(ValueError, match=words):
         generate(make(position), PROMPT, 6, temperature=0)
+    written = np.asarray(generate(make(position), PROMPT, 5, temperature=0))
+    want = PROMPT
+    for _ in range(5):
+        ids = None
+        if position.draws_ids:                                     # all eight there are, whatever is drawn
+            ids = np.arange(want.shape[1])[None]
+        want = np.concatenate([want, np.argmax(make(position)(want, ids)[:, -1], -1)[:, None].astype(np.int32)], 1)
+    assert (written == want[:, T:]).all()

@@ -20,6 +20,7 @@ from lcref.kernels.softplus_tpu import softplus_attention
 from lcref.ops import masks
 from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, check
 from lcref.ops.bias.alibi import bias as alibi_bias
+from lcref.ops.tiles import heads
 from lcref.ops.weights import Lssa, Softmax, softmax
 
 SMALL = 2**14                                              # T * S up to which one product beats a loop over tiles
@@ -32,7 +33,7 @@ def with_slopes(slopes, bias):
     if slopes is None:
         return bias
     linear = lambda q_pos, k_pos: alibi_bias(q_pos, k_pos, slopes)
-    return linear if bias is None else lambda q_pos, k_pos: linear(q_pos, k_pos) + bias(q_pos, k_pos)
+    return linear if bias is None else lambda q_pos, k_pos: heads(linear(q_pos, k_pos)) + heads(bias(q_pos, k_pos))
 
 
 def dense(q, k, v, *, return_lse=False, slopes=None, bias=None, **kwargs):

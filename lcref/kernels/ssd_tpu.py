@@ -43,7 +43,7 @@ def ssd_pallas_tpu(x, dt, A, B, C, D=None, *, initial_state=None, segments=None,
     """
     if segments is not None:
         raise ValueError("the TPU kernel of SSD reads one document a row: use the chunked form for packed ones")
-    x, dt, A, B, C, h, _, dtype = prepared(x, dt, A, B, C, initial_state, None)
+    x, dt, A, B, C, h, _, dtype = prepared(x, dt, A, B, C, D, initial_state, None)
     (batch, T, H, P), G = x.shape, B.shape[2]
     Q = min(chunk, -(-T // 8) * 8)
     heads_first = lambda z: jnp.moveaxis(chunks(z, Q), 3, 1)                              # [B,T,H,...] -> [B,H,C,Q,...]

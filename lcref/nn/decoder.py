@@ -137,7 +137,7 @@ class Decoder(nnx.Module):
         slots = state.cursor + np.arange(tokens.shape[1], dtype=np.int32)      # known at the start of a stream: tiles can then be skipped
         if state.positions is not None and not isinstance(slots, jax.core.Tracer) and slots[-1] >= state.positions.shape[1]:
             raise ValueError(f"the state holds positions for {state.positions.shape[1]} tokens, slot {int(slots[-1])} was asked for")
-        x = self.embed(tokens, slots[None, :] if state.positions is None else state.positions[:, slots])
+        x = self.embed(tokens, slots[None, :] if state.positions is None else jnp.asarray(state.positions)[:, slots])
         layers, end = [], state.cursor + tokens.shape[1]
         ready = self.ready(end if state.positions is None else row_length(state.positions), state.tables)
         for block, layer in zip(self.blocks, state.layers):
@@ -161,6 +161,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens, positions):
         positions = plain(tokens.shape[1])[None, :] if positions is None else positions
+        tokens = tokens.astype(jnp.int32)                                        # narrow types could not hold `vocab`
         tokens = jnp.where(tokens < 0, self.cfg.vocab, tokens)                   # an id that does not exist is NaN, not one counted from the end
         return self.position.embed(self.embedding(tokens), positions)
 

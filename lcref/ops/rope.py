@@ -85,7 +85,7 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
     a = fitted(x, pos, inv_freq)
     R = 2 * a.shape[-1]
     log_zeta = np.log((np.arange(0, R, 2) + ZETA * R) / ((1 + ZETA) * R)).astype(np.float32)
-    reach = LOG_LIMIT / -log_zeta[0] * scale_base
+    reach = xpos_reach(scale_base)
     here = known(pos)
     if here is not None and here.size and np.abs(here - center).max() > reach:
         far = here.reshape(-1)[np.abs(here - center).argmax()]
@@ -95,6 +95,11 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
     away = jnp.where(jnp.abs(away) > reach, jnp.nan, away) * (sign / scale_base)
     scale = jnp.exp(angles(away, log_zeta)).reshape(a.shape)
     return turn(x, jnp.cos(a) * scale, jnp.sin(a) * scale, layout)
+
+
+def xpos_reach(scale_base):
+    """How far from its center a position of xPos may be, for heads of any width: there the fastest plane's magnitude is exp(LOG_LIMIT)."""
+    return LOG_LIMIT / np.log((1 + ZETA) / ZETA) * scale_base
 
 
 def fitted(x, pos, inv_freq):

@@ -30,7 +30,6 @@ ENTRIES = 2**16                # metadata entries, and tensors
 NAME, KEY = 256, 2**16
 SCALARS = {0: "<u1", 1: "<i1", 2: "<u2", 3: "<i2", 4: "<u4", 5: "<i4", 6: "<f4", 7: "<u1", 10: "<u8", 11: "<i8", 12: "<f8"}
 BOOL, STRING, ARRAY = 7, 8, 9
-FLOATS = ("F32", "F16", "BF16")
 
 
 @dataclass(frozen=True)

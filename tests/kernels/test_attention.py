@@ -160,8 +160,11 @@ def test_a_bias_function_is_added_to_the_slopes():
 
     def both(x):
         want = attend(**x, bias=alibi.bias(np.arange(40), np.arange(40), slopes) + extra(np.arange(40), np.arange(40)))
-        return [dot_product_attention(**x, slopes=slopes, bias=extra, implementation=name) for name in ANYWHERE], [want] * len(ANYWHERE)
-    assert_close(*quick(both)(inputs()))
+        got = [dot_product_attention(**x, slopes=slopes, bias=bias, implementation=name) for name in ANYWHERE
+               for bias in (extra, lambda q_pos, k_pos: extra(q_pos, k_pos)[None])]              # [H,T,S], and [B,H,T,S]
+        return got, [want] * len(got)
+    with jax.numpy_rank_promotion("raise"):
+        assert_close(*quick(both)(inputs()))
 
 
 @pytest.mark.parametrize("mask", [None, masks.causal()], ids=["alone", "causal"])

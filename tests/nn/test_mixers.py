@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
+import lcref.kernels.attention
+import lcref.nn.mixers.attention
+from lcref.nn.decoder import Decoder, DecoderConfig
 from lcref.nn.mixers import MIXERS
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.mixers.mamba2 import Mamba2Config
@@ -222,6 +225,32 @@ def test_heads_that_do_not_divide_the_width():
 def test_an_unknown_implementation_names_those_there_are():
     with pytest.raises(KeyError, match="unknown implementation 'fast'.*dense, chunked"):
         apply(AttentionConfig(implementation="fast"))
+
+
+def test_alibi_goes_to_the_kernels_as_slopes(monkeypatch):
+    """They take no bias. Where positions are not slots, drawn ids for one, it stays a function of both."""
+    calls = []
+
+    def door(q, k, v, **kwargs):
+        calls.append({name: value for name, value in kwargs.items() if name in ("bias", "slopes") and value is not None})
+        return lcref.kernels.attention.dot_product_attention(q, k, v, **kwargs)
+    layer = make(AttentionConfig(), Alibi())
+    monkeypatch.setattr(lcref.nn.mixers.attention, "dot_product_attention", door)
+    plain, same = layer(X), layer(X, positions=ARANGE)
+    streamed, _ = layer.extend(X, layer.init_state(B, T))
+    assert [list(call) for call in calls] == [["slopes"], ["bias"], ["slopes"]] and (calls[0]["slopes"] == layer.position.slopes).all()
+    assert_close([plain, streamed], [same, same])
+
+
+def test_positions_of_a_state_may_be_made_where_tokens_are_traced():
+    decoder = Decoder(DecoderConfig(vocab=11, d_model=D, layers=1), rngs=nnx.Rngs(0))
+    graph, params = nnx.split(decoder)
+    tokens, places = np.arange(T)[None].astype(np.int32), np.arange(T)[None] * 2
+
+    def streamed(params, tokens):
+        decoder = nnx.merge(graph, params)
+        return decoder.extend(tokens, decoder.init_state(1, T, places))[0]
+    assert_close(jax.jit(streamed)(params, tokens), decoder(tokens, positions=places))
 
 
 def test_equal_configs_are_equal():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, KerplePower, Learned, Nope, Position, Randomized,
-                                Rope, Sinusoidal, Xpos)
+from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, KerplePower, Learned, LMInfinite, Nope, Position,
+                                Randomized, Rope, Sinusoidal, Xpos)
 from lcref.ops import positions, rope
 from lcref.ops.rope_scaling import SCALINGS
 from tests.nn.test_positions import PLAIN, B, K, Q, T, X, build, normal, strict  # noqa: F401 (strict: a fixture of every test here)
@@ -93,6 +93,10 @@ def test_rope_fraction_turns_the_front_of_a_head():
     (lambda: build(T5(max_distance=16)), "max_distance 16"),
     (lambda: build(Fire(hidden=0)), "0"),
     (lambda: Randomized(base=Randomized()), "plain position config"),
+    (lambda: Randomized(base=HardAlibi()), "not the places that HardAlibi counts"),
+    (lambda: Randomized(base=LMInfinite(near=4)), "not the places that LMInfinite counts"),
+    (lambda: Randomized(base=Xpos(), max_length=10**6), "999999, but the base scheme ends at 32698"),
+    (lambda: Xpos(center=40_000), "center 40000 is more than 32695? from position 0"),
     (lambda: Randomized(base="rope"), "'rope'"),
     (lambda: Randomized(max_length=0), "0"),
     (lambda: Randomized(base=Rope(scaling=SCALINGS["clex"]())), "take the place of those that the base scheme draws"),

@@ -12,7 +12,7 @@ from lcref.ops import rope
 from lcref.ops.attention import attend, attend_chunked_lse, merged
 from lcref.ops.masks import causal, window
 from lcref.ops.rope_scaling import SCALINGS
-from lcref.ops.weights import LogN
+from lcref.ops.weights import LogN, Softmax, TempScale
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
@@ -140,15 +140,30 @@ def test_a_scaling_acts_on_near_and_far_keys():
     assert_close(layer.position.rotate_far(q, pos), plain.position.rope.rotate(q, half.far(jnp.asarray(pos), "q") / 2))
 
 
+@pytest.mark.parametrize("scheme", [LMInfinite(near=4), SelfExtend(near=4, group=2)], ids=repr)
+def test_a_temperature_merges_near_and_far(scheme):
+    """It is the same for every key, so that it divides all scores of a row, wherever they were computed."""
+    x = np.random.default_rng(0).normal(size=(1, 10, D)).astype(np.float32)
+    sharp, plain = (attention(scheme, AttentionConfig(heads=H, weights=weights)) for weights in (TempScale(0.5), Softmax()))
+    want, seen = {}, {}
+    got = sharp(x, seen=seen)
+    plain(x, seen=want)
+    weights = np.asarray(want["weights"], np.float64) ** 2
+    assert_close(seen["weights"], weights / weights.sum(-1, keepdims=True))
+    v = plain.project(jnp.asarray(x))[2]
+    assert_close(got, plain.merge(jnp.einsum("bhts,bshv->bthv", seen["weights"], v)))
+
+
 @pytest.mark.parametrize("make, words", [
-    (lambda: LMInfinite(near=0), "near must be at least 1, got 0"),
+    (lambda: LMInfinite(near=0), "near must be a whole number >= 1, got 0"),
+    (lambda: SelfExtend(near=2.5), "near must be a whole number >= 1, got 2.5"),
     (lambda: SelfExtend(near=10, group=4), "group=4 must divide near=10"),
     (lambda: SelfExtend(near=10, group=0), "group=0 must divide near=10"),
     (lambda: LMInfinite(rope=Nope()), "need a Rope that draws no ids, got Nope"),
     (lambda: LMInfinite(rope=Randomized()), "need a Rope that draws no ids, got Randomized"),
     (lambda: attention(StreamingLLM(near=6, sinks=2), near_and_sinks(6, 1)), "window=6 and sinks=2, got window=6 and sinks=1"),
     (lambda: attention(StreamingLLM(near=6, sinks=2), ALL), "window=6 and sinks=2, got window=None and sinks=0"),
-    (lambda: attention(LMInfinite(near=6), AttentionConfig(heads=H, weights=LogN(8.0))), "LogN counts all of them: choose softmax"),
+    (lambda: attention(LMInfinite(near=6), AttentionConfig(heads=H, weights=LogN(8.0))), "LogN counts all of them: choose softmax or temp_scale"),
 ])
 def test_what_does_not_fit_is_refused(make, words):
     with pytest.raises(ValueError, match=words):

@@ -23,8 +23,9 @@ from lcref.nn.positions.scheme import Position, row_length
 from lcref.ops import masks
 from lcref.ops.attention import attention_scores, merged
 from lcref.ops.cache import FullCache, RingCache
+from lcref.ops.numbers import whole
 from lcref.ops.positions import packed, plain
-from lcref.ops.weights import Softmax, Weights
+from lcref.ops.weights import Softmax, TempScale, Weights
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,8 @@ class AttentionConfig:
 
     def __post_init__(self):
         for name, least in (("heads", 1), ("kv_heads", 1), ("head_dim", 1), ("window", 1), ("sinks", 0)):
-            if getattr(self, name) is not None and getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
+            if getattr(self, name) is not None:
+                whole("attention", name, getattr(self, name), least=least)
         if self.soft_cap is not None and not 0 < self.soft_cap < math.inf:
             raise ValueError(f"soft_cap must be positive and finite, or None for no cap; got {self.soft_cap}")
         if self.heads % (self.kv_heads or self.heads):
@@ -99,11 +100,10 @@ class Attention(nnx.Module):
         ids = plain(x.shape[1])[None, :] if positions is None else positions
         position = position or self.position.at(row_length(ids), self.position.solve())
         q, k, v = self.project(x)
-        kwargs = dict(bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap)
         views = self.views(position, q, k, ids, ids, self.cfg.mask(segments))
         if seen is not None:
-            seen["weights"] = attention_weights(views, weights=self.weights(), **kwargs)
-        return self.merge(self.attend(views, v, **kwargs))
+            seen["weights"] = attention_weights(views, weights=self.weights(), bias=self.bias(positions), soft_cap=self.cfg.soft_cap)
+        return self.merge(self.attend(views, v, **self.added(positions)))
 
     def init_state(self, batch, length, dtype=jnp.float32):
         H, G, K = self.shape
@@ -114,15 +114,14 @@ class Attention(nnx.Module):
     def extend(self, x, state, positions=None, position=None):
         """positions: ids of all slots [1 or B, length] of the stream, or None for 0, 1, 2, ..."""
         q_slots = state.cursor + np.arange(x.shape[1])
-        ids = lambda slots: slots[None, :] if positions is None else positions[:, jnp.minimum(slots, positions.shape[1] - 1)]
+        ids = lambda slots: slots[None, :] if positions is None else jnp.asarray(positions)[:, jnp.minimum(slots, positions.shape[1] - 1)]
         position = position or self.position.at(state.cursor + x.shape[1] if positions is None else row_length(positions), self.position.solve())
         q, k, v = self.project(x)
         if not position.late:
             k = position.rotate(k, ids(q_slots), of="k")
         k, v, k_slots, state = state.extend(k, v)
         views = self.views(position, q, k, ids(q_slots), ids(k_slots) if position.late else None, self.cfg.mask())
-        kwargs = dict(bias=self.bias(positions, positions), soft_cap=self.cfg.soft_cap, q_pos=q_slots, k_pos=k_slots)
-        return self.merge(self.attend(views, v, **kwargs)), state
+        return self.merge(self.attend(views, v, **self.added(positions), q_pos=q_slots, k_pos=k_slots)), state
 
     def project(self, x):
         H, G, K = self.shape
@@ -141,7 +140,7 @@ class Attention(nnx.Module):
                 (position.rotate_far(q, q_ids, of="q"), position.rotate_far(k, k_ids, of="k"), mask & ~near)]
 
     def attend(self, views, v, **kwargs):
-        kwargs |= dict(weights=self.weights(), implementation=self.cfg.implementation)
+        kwargs |= dict(weights=self.weights(), soft_cap=self.cfg.soft_cap, implementation=self.cfg.implementation)
         if len(views) == 1:
             (q, k, mask), = views
             return dot_product_attention(q, k, v, mask=mask, **kwargs)
@@ -150,14 +149,18 @@ class Attention(nnx.Module):
     def merge(self, y):
         return self.out(y.reshape(*y.shape[:2], -1))
 
-    def bias(self, q_ids, k_ids):
+    def added(self, positions):
+        """What the scheme adds to the scores, as arguments of the door. Where positions are slots, ALiBi is its slopes: kernels add them tile by tile."""
+        return dict(bias=self.bias(positions)) if positions is not None or self.position.slopes is None else dict(slopes=self.position.slopes)
+
+    def bias(self, positions):
         """The scheme's bias as a function of slots: look the slots' positions up first."""
         if type(self.position).bias is Position.bias:              # the scheme does not override the hook
             return None
-        if q_ids is None:
+        if positions is None:
             return self.position.bias
-        q_ids, k_ids = jnp.asarray(q_ids), jnp.asarray(k_ids)
-        return lambda q_slots, k_slots: self.position.bias(q_ids[:, q_slots], k_ids[:, jnp.minimum(k_slots, k_ids.shape[1] - 1)])
+        ids = jnp.asarray(positions)
+        return lambda q_slots, k_slots: self.position.bias(ids[:, q_slots], ids[:, jnp.minimum(k_slots, ids.shape[1] - 1)])
 
     def weights(self):
         structure = jax.tree.structure(self.cfg.weights)
@@ -169,9 +172,9 @@ def check_scheme(cfg, position):
     if position.near is None:
         return
     position.cfg.check(cfg)
-    if cfg.weights.factor(jnp.ones((1,))) is not None:
+    if not isinstance(cfg.weights, (Softmax, TempScale)):
         raise ValueError(f"{type(position.cfg).__name__} attends to near and far keys apart, and {type(cfg.weights).__name__} counts all of them: "
-                         "choose softmax")
+                         "choose softmax or temp_scale")
 
 
 def attention_weights(views, weights, **kwargs):

@@ -30,7 +30,6 @@ class AlibiPosition(Position):
 
     @property
     def slopes(self):
-        """numpy float32 [H], for kernels that build this bias themselves."""
         return alibi.slopes(self.heads, self.cfg.max_bias)
 
     def bias(self, q_pos, k_pos):

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcref.nn.positions.biases import HardAlibi
+from lcref.nn.positions.regrouped import Regrouped
 from lcref.nn.positions.rotary import Rope
 from lcref.nn.positions.scheme import PositionConfig
 from lcref.ops import positions
@@ -31,6 +33,8 @@ class Randomized(PositionConfig):
             raise ValueError(f"randomized ids need a plain position config as base, got {self.base!r}")
         if self.base.draws_training_ids:
             raise ValueError(f"randomized ids take the place of those that the base scheme draws in training: choose another base than {self.base!r}")
+        if isinstance(self.base, (Regrouped, HardAlibi)):
+            raise ValueError(f"randomized ids are not the places that {type(self.base).__name__} counts distances by: choose another base")
         if self.max_length < 1:
             raise ValueError(f"randomized max_length must be at least 1, got {self.max_length}")
         if self.base.limit is not None and self.base.limit < self.max_length:

@@ -27,8 +27,7 @@ class Regrouped(PositionConfig):
     rope: Rope = Rope()
 
     def __post_init__(self):
-        if not self.near >= 1:
-            raise ValueError(f"near must be at least 1, got {self.near}")
+        whole("regrouped positions'", "near", self.near)
         if not isinstance(self.rope, Rope) or self.rope.draws_training_ids:
             raise ValueError(f"regrouped positions need a Rope that draws no ids, got {self.rope!r}")
 

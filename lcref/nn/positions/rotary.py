@@ -1,4 +1,5 @@
 """Schemes that turn queries and keys: RoPE with any scaling of its frequencies, and xPos."""
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +97,12 @@ class Xpos(PositionConfig):
             raise ValueError(f"unknown xpos layout {self.layout!r}: choose one of {', '.join(rope.LAYOUTS)}")
         number("xpos", "base", self.base, least=1)
         number("xpos", "scale_base", self.scale_base, above=0)
+        if abs(self.center) > rope.xpos_reach(self.scale_base):
+            raise ValueError(f"xpos center {self.center} is more than {rope.xpos_reach(self.scale_base):.0f} from position 0, where rows begin")
+
+    @property
+    def limit(self):
+        return math.floor(self.center + rope.xpos_reach(self.scale_base)) + 1
 
     def build(self, heads, head_dim, d_model, *, rngs):
         rope.inv_freq(head_dim, self.base)                                     # odd widths complain here

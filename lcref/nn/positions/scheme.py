@@ -16,6 +16,7 @@ class Position(nnx.Module):
     """How a scheme can act. As it stands: no position signal at all."""
     late = False                               # True: an old key's angle still changes, so caches keep keys un-rotated
     near = None                                # a number: keys at this distance or further are rotated by `rotate_far`
+    slopes = None                              # numpy float32 [H]: all that `bias` does is -slope * |i - j|, which kernels build themselves
 
     def embed(self, x, pos):
         return x

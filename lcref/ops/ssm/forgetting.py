@@ -67,7 +67,7 @@ class CapState:
         return jnp.zeros((batch, H, P, N))
 
     def __call__(self, form, x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
-        x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
+        x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, D, initial_state, segments)
 
         def step(h, now):
             x, dt, B, C, fresh = now
@@ -106,7 +106,7 @@ def recent_recurrent(x, dt, A, B, C, D=None, *, window):
 
     The running sum of decays is cut as in ssd.py; where all of it has decayed the late state counts as 0.
     """
-    x, dt, A, B, C, h, _, dtype = prepared(x, dt, A, B, C, None, None)
+    x, dt, A, B, C, h, _, dtype = prepared(x, dt, A, B, C, D, None, None)
     late = [jnp.pad(z, [(0, 0), (window, 0)] + [(0, 0)] * (z.ndim - 2))[:, :z.shape[1]] for z in (x, dt, B, C)]
     a = log_decay(dt, A)
     total = jnp.cumsum(a, axis=1)
@@ -125,7 +125,7 @@ def recent_recurrent(x, dt, A, B, C, D=None, *, window):
 def recent_banded(x, dt, A, B, C, D=None, *, window, initial_state=None, segments=None):
     """Every token adds up what the last `window` tokens wrote: queries in pieces of `window`, each with the keys of its piece and of the
     window - 1 tokens before. initial_state, and the state that is returned: `Recent`, which belongs to the row's first and last document."""
-    x, dt, A, B, C, _, fresh, dtype = prepared(x, dt, A, B, C, None, segments)
+    x, dt, A, B, C, _, fresh, dtype = prepared(x, dt, A, B, C, D, None, segments)
     (batch, T, H, P), (G, N), r = x.shape, B.shape[2:], window
     before = RecentOnly(r).init_state(batch, H, P, G, N) if initial_state is None else initial_state
     row = Recent(*(jnp.concatenate(pair, axis=1) for pair in zip(before, (dt[..., None] * x, log_decay(dt, A), B), strict=True)))

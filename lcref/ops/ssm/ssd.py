@@ -35,7 +35,7 @@ spread = jax.lax.broadcast_in_dim                          # spread(number, shap
 
 def ssd_recurrent(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """The definition. `chunk` is not used: the forms have one signature. Raises ValueError where shapes do not fit, as all forms do."""
-    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
+    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, D, initial_state, segments)
 
     def step(h, now):
         x, dt, B, C, fresh = now
@@ -54,7 +54,7 @@ def ssd_step(h, x, dt, A, B, C, decay=lambda a: jnp.exp(a)):
 
 def ssd_quadratic(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """The matrix. `chunk` is not used. The exponents are summed anew for every pair: exact however long the row, but T x T x H of them."""
-    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
+    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, D, initial_state, segments)
     T, document = x.shape[1], jnp.cumsum(fresh, axis=1)
     a = log_decay(dt, A).transpose(0, 2, 1)                                              # [B,H,T]
     past = jnp.tril(jnp.ones((T, T), bool), -1)
@@ -73,7 +73,7 @@ def ssd_quadratic(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, 
 
 def ssd_chunked(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """The fast form. Any T: the last chunk is filled with tokens whose dt is 0, which neither write nor decay."""
-    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
+    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, D, initial_state, segments)
     y, h = in_chunks(decays, scaled("bth,bthp->bthp", dt, x), log_decay(dt, A), B, C, h, None if segments is None else fresh, chunk)
     return skip(y, x, D, dtype), h
 
@@ -156,12 +156,12 @@ def skip(y, x, D, dtype):
     return (y if D is None else y + jnp.broadcast_to(D.astype(jnp.float32)[:, None], x.shape) * x).astype(dtype)
 
 
-def prepared(x, dt, A, B, C, initial_state, segments):
+def prepared(x, dt, A, B, C, D, initial_state, segments):
     """Everything in float32, the initial state, which tokens begin a document [B,T], and the dtype of the output."""
     if x.ndim != 4 or B.ndim != 4:
         raise ValueError(f"x must be [B,T,H,P] and B, C [B,T,G,N]; got {list(x.shape)} and {list(B.shape)}")
     (batch, T, H, P), (G, N) = x.shape, B.shape[2:]
-    fits = dict(dt=(dt, (batch, T, H)), A=(A, (H,)), B=(B, (batch, T, G, N)), C=(C, (batch, T, G, N)),
+    fits = dict(dt=(dt, (batch, T, H)), A=(A, (H,)), B=(B, (batch, T, G, N)), C=(C, (batch, T, G, N)), D=(D, (H,)),
                 initial_state=(initial_state, (batch, H, P, N)))
     for name, (value, shape) in fits.items():
         if value is not None and jnp.shape(value) != shape:

@@ -30,7 +30,7 @@ def signed_step(h, x, dt, A, B, C):
 
 def signed_recurrent(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """-> (y [B,T,H,P], final state [B,H,P,N]). `chunk` is not used."""
-    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
+    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, D, initial_state, segments)
 
     def step(h, now):
         x, dt, B, C, fresh = now
@@ -41,7 +41,7 @@ def signed_recurrent(x, dt, A, B, C, D=None, *, initial_state=None, segments=Non
 
 def signed_chunked(x, dt, A, B, C, D=None, *, initial_state=None, segments=None, chunk=64):
     """-> (y [B,T,H,P], final state [B,H,P,N])."""
-    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, initial_state, segments)
+    x, dt, A, B, C, h, fresh, dtype = prepared(x, dt, A, B, C, D, initial_state, segments)
     value, a = scaled("bth,bthp->bthp", dt, x), dt * jnp.broadcast_to(A, dt.shape)
     y, h = in_chunks(products, value, a, B, C, h, None if segments is None else fresh, chunk)
     return skip(y, x, D, dtype), h

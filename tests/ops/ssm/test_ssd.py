@@ -224,6 +224,7 @@ def test_digits_survive_a_large_decay():
     (dict(dt=jnp.zeros((2, 6))), r"dt must be \[2, 6, 4\]"),
     (dict(C=jnp.zeros((2, 6, 2, 4))), r"C must be \[2, 6, 2, 5\]"),
     (dict(B=jnp.zeros((2, 6, 3, 5)), C=jnp.zeros((2, 6, 3, 5))), "3 groups of B and C do not divide 4 heads"),
+    (dict(D=jnp.zeros(1)), r"D must be \[4\] for x"),
     (dict(initial_state=jnp.zeros((2, 4, 5, 3))), r"initial_state must be \[2, 4, 3, 5\]"),
     (dict(segments=np.zeros((2, 5), int)), r"segments must be \[2, 6\], got \[2, 5\]"),
     (dict(x=jnp.zeros((6, 4, 3))), r"x must be \[B,T,H,P\]"),
