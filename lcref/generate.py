@@ -93,12 +93,11 @@ def generate(decoder, prompt, tokens, *, temperature=1.0, top_k=None, top_p=None
         raise ValueError(f"tokens must be at least 1, got {tokens}")
     check(decoder.cfg.vocab, temperature, top_k, top_p)
     graph, params = nnx.split(decoder)
-    length, scheme = prompt.shape[1] + tokens, decoder.cfg.position
-    if scheme.limit is not None and length - 1 > scheme.limit:                              # the last token is written, not read
-        raise ValueError(f"a prompt of {prompt.shape[1]} and {tokens} more tokens need {length - 1} positions, {scheme} ends at {scheme.limit}")
+    length, scheme = prompt.shape[1] + tokens - 1, decoder.cfg.position                      # the last token is written, not read
+    if scheme.limit is not None and length > scheme.limit:
+        raise ValueError(f"a prompt of {prompt.shape[1]} and {tokens} more tokens need {length} positions, {scheme} ends at {scheme.limit}")
     key, draw = jax.random.split(jax.random.key(seed))
-    read_whole = np.full(len(prompt), length - 1)                                            # each row: ids for what will have been read
-    positions = scheme.ids(draw, jnp.arange(length - 1)[None, :], read_whole) if scheme.draws_ids else None
+    positions = scheme.ids(draw, jnp.arange(length)[None, :], np.full(len(prompt), length)) if scheme.draws_ids else None   # each row its own
     state = None
     if prompt.shape[1] > PIECE and positions is None and growing(decoder.cfg) is None:
         state = jax.tree.map(jnp.asarray, decoder.init_state(prompt.shape[0], length))

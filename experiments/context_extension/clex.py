@@ -67,7 +67,7 @@ CLAIMS = (
     Claim("clex-long-holds", "Trained for five times as long, over twice as many windows, and read with log-n, it does.",
           holds=holds("clex_long_log_n")),
     Claim("clex-whole-rows", "By whole rows alone, which its authors measure, CLEX with ids in chunks stays within 2 % at 4 times the length.",
-          source="arXiv 2310.16450", amended="added when they were",
+          source="arXiv 2310.16450", amended="this claim was added",
           holds=tuple(of(run, "chunk_loss", S * L) <= 1.02 * of(run, "chunk_loss", L)
                       for run in ("clex_chunked", "clex_chunked_log_n", "clex_long", "clex_long_log_n"))),
     Claim("clex-ids-alone", "CLEX's ids without its frequencies do not extrapolate.", source="arXiv 2310.16450",

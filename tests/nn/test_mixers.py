@@ -200,15 +200,16 @@ def test_every_field_of_the_config_changes_something():
 
 
 @pytest.mark.parametrize("kwargs, words", [
-    (dict(heads=0), "heads must be at least 1, got 0"),
+    (dict(heads=0), "attention heads must be a whole number >= 1, got 0"),
     (dict(kv_heads=3), "kv_heads=3 does not divide heads=4"),
     (dict(kv_heads=8), "kv_heads=8 does not divide heads=4"),
-    (dict(kv_heads=0), "kv_heads must be at least 1, got 0"),
-    (dict(kv_heads=-2), "kv_heads must be at least 1, got -2"),
-    (dict(head_dim=0), "head_dim must be at least 1, got 0"),
-    (dict(window=0), "window must be at least 1, got 0"),
+    (dict(kv_heads=0), "attention kv_heads must be a whole number >= 1, got 0"),
+    (dict(kv_heads=-2), "attention kv_heads must be a whole number >= 1, got -2"),
+    (dict(head_dim=0), "attention head_dim must be a whole number >= 1, got 0"),
+    (dict(window=0), "attention window must be a whole number >= 1, got 0"),
     (dict(sinks=2), "sinks=2 needs a window"),
-    (dict(window=3, sinks=-1), "sinks must be at least 0, got -1"),
+    (dict(window=2.5), "attention window must be a whole number >= 1, got 2.5"),
+    (dict(window=3, sinks=-1), "attention sinks must be a whole number >= 0, got -1"),
     (dict(soft_cap=0.0), "soft_cap must be positive and finite, or None for no cap; got 0.0"),
 ])
 def test_wrong_configs(kwargs, words):
