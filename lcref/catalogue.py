@@ -24,7 +24,9 @@ def plural(kind: str) -> str:
 
 def kind_of(word: str) -> str:
     """"task" and "tasks" both name the kind "tasks". KeyError for anything else."""
-    return config.legal(plural(word), kinds(), "kind")
+    if plural(word) not in kinds():
+        raise KeyError(config.unknown(word, kinds(), "kind"))
+    return plural(word)
 
 
 def members(kind: str) -> dict[str, str]:

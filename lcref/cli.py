@@ -55,7 +55,10 @@ class Run:
         overrides, only = [s for group in self.settings for s in group], self.only.split(",") if self.only else ()
         compilation.keep()
         if self.dry:
-            return print("\n\n".join(forecast.of_experiment(one, self.size, self.seeds, overrides, only) for one in chosen))
+            for one in chosen:
+                for line in forecast.of_experiment(one, self.size, self.seeds, overrides, only):
+                    print(line, flush=True)
+            return
         together = self.together == "yes" or self.together == "auto" and jax.default_backend() != "cpu"
         for experiment in chosen:
             title = f"{experiment.name} ({self.size})"
@@ -74,15 +77,17 @@ class Plot:
 
     name: Annotated[Positional[str], arg(metavar="NAME")]  # an experiment, or a results file: runs/quickstart/copy.cpu.jsonl
     size: str = "cpu"  # smoke, cpu, gpu or paper
-    out: Path = Path("runs")  # where the results are, when NAME is an experiment
+    out: Annotated[Path | None, said(metavar="PATH")] = None  # where the results are, when NAME is an experiment (default: runs)
 
     def __call__(self):
         from lcref.experiment import experiments, load
 
         if not self.name.endswith(".jsonl"):
             for experiment in load(self.name):
-                showing.draw(experiment, self.size, self.out, showing.terminal())
+                showing.draw(experiment, self.size, self.out or Path("runs"), showing.terminal())
             return
+        if self.out is not None:
+            raise ValueError(f"--out {self.out} goes with an experiment's name: {self.name} is drawn beside itself, copy it first to have that elsewhere")
         from lcref import results
 
         path = Path(self.name)
@@ -162,6 +167,8 @@ class Reproduce:
         from lcref.experiment import load
 
         name, _, wanted = self.claim.partition(":")
+        if not wanted:
+            raise ValueError(f"a claim is EXPERIMENT:CLAIM, such as quickstart/copy:hard-alibi-copies (`lcref claims` lists them); got {self.claim!r}")
         (experiment,) = load(name)
         found = {each.name: each for each in experiment.claims}
         claim = found[config.legal(wanted, found, f"claim of {experiment.name}")]
@@ -317,7 +324,7 @@ def main(args: list[str] | None = None) -> int:
             parse(args)()
         return 0
     except KeyboardInterrupt:
-        return complain("stopped; the same command goes on from here", 130)
+        return complain("stopped; what was written is kept, and the same command goes on from there", 130)
     except BrokenPipeError:  # `lcref list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -365,6 +372,7 @@ def unboxed(text: str, args: list[str]) -> str:
     """tyro's box of text as one line."""
     parts = [" ".join(line.strip("│ ").strip() for line in part.splitlines()) for part in re.split(r"\n│ ─+ │\n", text.split("\n", 1)[-1])]
     parts = [re.sub(r"\s+", " ", part) for part in parts if not part.startswith(("For full", "╰"))]
+    parts = [re.sub(r"no type matching .* Got errors: .* - <class '\w+'>: ", "", part) for part in parts]      # of N or nothing: what N says is enough
     command = f"lcref {args[0]} --help" if args[0] in COMMANDS else "lcref --help"
     return f"{'; '.join(part.strip(' .╰╯─') for part in parts)} ({command})"
 

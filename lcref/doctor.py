@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import lcref
 from lcref import compilation, provenance
 from lcref.catalogue import shorter
 from lcref.experiment import experiments, shipped
@@ -29,6 +30,7 @@ def report(out: str = "runs") -> tuple[list[str], bool]:
     def say(name, text):
         lines.append(f"{name:<17} {text}")
 
+    say("lcref", f"{lcref.__version__}  {provenance.commit() or 'no commit known'}")
     say("python", f"{sys.version.split()[0]}  {sys.executable}")
     for name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy"):
         say(name, importlib.metadata.version(name))

@@ -13,6 +13,7 @@ that any program has: parameters, gradients and two moments.
 
 import math
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 STEPS, CALLS = 2, 4
@@ -95,19 +96,20 @@ def programs(value):
             yield each
 
 
-def of_experiment(experiment, size: str, seeds: int | None, overrides=(), only=()) -> str:
-    """A row for each training that the chosen runs need, and the time of all of them. KeyError, ValueError as `run_all`."""
+def of_experiment(experiment, size: str, seeds: int | None, overrides=(), only=()) -> Iterator[str]:
+    """Lines: one for each training that the chosen runs need, when it has been timed, and the time of all. KeyError, ValueError as `run_all`."""
     from lcref import running, training
 
     runs = running.chosen(experiment, size, overrides, only)
     for run in runs.values():
         running.check(run)
-    rows = {name: forecast(run) for name, run in training.owners(runs).values()}
-    return f"{experiment.name} ({size})\n{table(rows, experiment.seeds if seeds is None else seeds)}"
+    trainings = dict(training.owners(runs).values())
+    yield f"{experiment.name} ({size})"
+    yield from table(((name, forecast(run)) for name, run in trainings.items()), list(trainings), experiment.seeds if seeds is None else seeds)
 
 
-def table(rows: dict[str, Forecast], seeds: int) -> str:
-    """A row for each training and the sum over all of them and all seeds."""
+def table(found: Iterable[tuple[str, Forecast]], names: list[str], seeds: int) -> Iterator[str]:
+    """A line for each training as it is found, and the sum over all of them and all seeds."""
     def amount(number: float, unit: str = "") -> str:
         for size, prefix in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
             if number >= size:
@@ -118,11 +120,13 @@ def table(rows: dict[str, Forecast], seeds: int) -> str:
         if seconds is None:
             return "not timed"
         return f"{seconds / 3600:.1f} h" if seconds >= 5400 else f"{seconds / 60:.1f} min" if seconds >= 90 else f"{seconds:.0f} s"
-    width = max(map(len, [*rows, "all"]))
-    lines = [f"{'':{width}}  {'parameters':>10}  {'tokens':>8}  {'FLOPs a step':>12}  {'memory':>8}  {'a seed':>9}"]
-    lines += [f"{name:{width}}  {amount(each.parameters):>10}  {amount(each.tokens):>8}  {amount(each.flops):>12}  {amount(each.memory, 'B'):>8}  "
-              f"{clock(each.seconds):>9}" for name, each in rows.items()]
-    timed = [each.seconds for each in rows.values() if each.seconds is not None]
-    rest = f", and {len(rows) - len(timed)} that were not timed" if len(timed) < len(rows) else ""
+    width, timed = max(map(len, names)), []
+    yield f"{'':{width}}  {'parameters':>10}  {'tokens':>8}  {'FLOPs a step':>12}  {'memory':>8}  {'a seed':>9}"
+    for name, each in found:
+        yield (f"{name:{width}}  {amount(each.parameters):>10}  {amount(each.tokens):>8}  {amount(each.flops):>12}  {amount(each.memory, 'B'):>8}  "
+               f"{clock(each.seconds):>9}")
+        timed += [] if each.seconds is None else [each.seconds]
+    rest = f", and {len(names) - len(timed)} that were not timed" if len(timed) < len(names) else ""
     whole = f"{clock(seeds * sum(timed))}{rest}" if timed else "not timed: a step is too large to try here"
-    return "\n".join([*lines, f"{len(rows)} trainings, {seeds} seeds, one after another: {whole}; evaluations come on top"])
+    count = lambda n, word: f"{n} {word}{'s' if n != 1 else ''}"
+    yield f"{count(len(names), 'training')}, {count(seeds, 'seed')}, one after another: {whole}; evaluations come on top"

@@ -86,7 +86,8 @@ def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | 
             only: Sequence[str] = (), jobs: int = 1, together: bool = False, watch: Watch | None = None) -> list[dict]:
     """Every run of an experiment with seeds 0 .. seeds-1, `jobs` at a time; returns all lines of these runs, old and new.
 
-    overrides are "key=value" texts, added to the runs' names in brackets. together=True trains the seeds of a run in one program.
+    overrides are "key=value" texts, added to the runs' names in brackets. together=True trains the seeds of a run in one program:
+    should the loss of one of them stop being finite, those with it end as well, which seed by seed they would not.
     Runs that differ only in what they read or measure are trained once. A run whose loss stops being finite is reported at the end and
     does not stop the others. Ctrl-C checkpoints and raises.
     """

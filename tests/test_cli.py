@@ -224,7 +224,7 @@ def test_doctor_says_what_is_here(capsys):
         cli.main(["doctor"])
     text = capsys.readouterr().out
     assert leaving.value.code == (0 if text.endswith("\nready\n") else 1)
-    for word in ("python", "jax", "flax", "devices", "cores", "results", "experiments", "[hf]"):
+    for word in ("lcref", "python", "jax", "flax", "devices", "cores", "results", "experiments", "[hf]"):
         assert f"\n{word} " in f"\n{text}"
 
 

@@ -229,7 +229,7 @@ def test_interrupted_and_run_again_ends_the_same(request, tiny, tmp_path, uninte
     os.kill(process.pid, number)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code, said
-    assert number == signal.SIGKILL or said == "lcref: stopped; the same command goes on from here\n"
+    assert number == signal.SIGKILL or said == "lcref: stopped; what was written is kept, and the same command goes on from there\n"
     assert not (tmp_path / "tiny_experiment.long.jsonl").exists()
 
     steps = []

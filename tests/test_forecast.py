@@ -47,12 +47,12 @@ def test_too_large_to_try(monkeypatch):
     monkeypatch.setattr(forecast, "LIMIT", 0)
     found = forecast.forecast(RUN)
     assert found.seconds is None and found.memory == 16 * found.parameters and found.flops > 0
-    assert "not timed: a step is too large" in forecast.table({"rope": found}, 3)
+    assert "not timed: a step is too large" in list(forecast.table([("rope", found)], ["rope"], 3))[-1]
 
 
 def test_the_table():
     row = forecast.Forecast(268_000, 5_380_000, 2.48e9, 56_400_000, 60.0)
-    assert forecast.table({"rope": row, "nope": replace(row, seconds=7200.0)}, 3).splitlines() == [
+    assert list(forecast.table([("rope", row), ("nope", replace(row, seconds=7200.0))], ["rope", "nope"], 3)) == [
         "      parameters    tokens  FLOPs a step    memory     a seed",
         "rope       268 k    5.38 M        2.48 G   56.4 MB       60 s",
         "nope       268 k    5.38 M        2.48 G   56.4 MB      2.0 h",

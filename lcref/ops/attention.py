@@ -10,7 +10,7 @@ bias      array broadcastable to [B,H,T,S], or a function (q_pos, k_pos) -> ~[H,
           -inf hides a pair for one head (weights that count visible keys go by the mask, and count it)
 soft_cap  c: s -> c tanh(s / c)   (Gemma 2, arXiv 2408.00118)
 weights   a value of lcref.ops.weights
-scale     default: what the weights say, 1 / sqrt(K) for softmax
+scale     default: what the weights say, 1 / sqrt(K) for softmax. A plain number: multiply q by one that is learned
 q_pos, k_pos   slots of the queries and keys, [T] and [S] (default 0..T-1 and 0..S-1): what mask and bias functions are asked about.
           Pass numpy arrays, not traced ones, where tiles should be skipped.
 
@@ -59,7 +59,7 @@ def attention_scores(q, k, *, mask=None, bias=None, scale=None, soft_cap=None, w
     q_pos, k_pos = slots(q_pos, T), slots(k_pos, S)
     q, k = weights.prepared(q, k)
     scores = jnp.einsum("btgrk,bsgk->bgrts", q.reshape(B, T, G, H // G, K), k, preferred_element_type=jnp.float32)
-    scores = scores.reshape(B, H, T, S) * (weights.scale(K) if scale is None else scale)
+    scores = scores.reshape(B, H, T, S) * float(weights.scale(K) if scale is None else scale)
     if soft_cap is not None:
         scores = soft_cap * jnp.tanh(scores / soft_cap)
     if bias is not None:
