@@ -87,7 +87,7 @@ class Plot:
                 showing.draw(experiment, self.size, self.out or Path("runs"), showing.terminal())
             return
         if self.out is not None:
-            raise ValueError(f"--out {self.out} goes with an experiment's name: {self.name} is drawn beside itself, copy it first to have that elsewhere")
+            raise ValueError(f"--out {self.out} goes with an experiment's name: {self.name} is drawn beside itself; copy it first to draw elsewhere")
         from lcref import results
 
         path = Path(self.name)
@@ -168,7 +168,8 @@ class Reproduce:
 
         name, _, wanted = self.claim.partition(":")
         if not wanted:
-            raise ValueError(f"a claim is EXPERIMENT:CLAIM, such as quickstart/copy:hard-alibi-copies (`lcref claims` lists them); got {self.claim!r}")
+            raise ValueError(f"a claim is EXPERIMENT:CLAIM (`lcref claims` lists them), such as quickstart/copy:hard-alibi-copies; "
+                             f"got {self.claim!r}")
         (experiment,) = load(name)
         found = {each.name: each for each in experiment.claims}
         claim = found[config.legal(wanted, found, f"claim of {experiment.name}")]
@@ -372,7 +373,7 @@ def unboxed(text: str, args: list[str]) -> str:
     """tyro's box of text as one line."""
     parts = [" ".join(line.strip("│ ").strip() for line in part.splitlines()) for part in re.split(r"\n│ ─+ │\n", text.split("\n", 1)[-1])]
     parts = [re.sub(r"\s+", " ", part) for part in parts if not part.startswith(("For full", "╰"))]
-    parts = [re.sub(r"no type matching .* Got errors: .* - <class '\w+'>: ", "", part) for part in parts]      # of N or nothing: what N says is enough
+    parts = [re.sub(r"no type matching .* Got errors: .* - <class '\w+'>: ", "", part) for part in parts]  # of "N or nothing" N alone
     command = f"lcref {args[0]} --help" if args[0] in COMMANDS else "lcref --help"
     return f"{'; '.join(part.strip(' .╰╯─') for part in parts)} ({command})"
 

@@ -27,7 +27,7 @@ COLDEST = 1e-6                                 # logits divided by much less are
 
 
 def check(vocab, temperature, top_k, top_p):
-    """ValueError on a temperature below 0 or so small that logits divided by it are no float32 numbers, top_k below 1 or above the vocabulary, top_p outside (0, 1]."""
+    """ValueError on a temperature below 0, or below COLDEST and not 0, top_k below 1 or above the vocabulary, top_p outside (0, 1]."""
     if not (temperature == 0 or temperature >= COLDEST):
         raise ValueError(f"temperature must be at least {COLDEST:g}, or 0 for greedy decoding, got {temperature}")
     if top_k is not None and not 1 <= top_k <= vocab:

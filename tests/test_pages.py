@@ -64,6 +64,19 @@ def test_what_is_not_so_is_found(page, old, new, said, tmp_path, capsys, monkeyp
     assert said in capsys.readouterr().out
 
 
+def test_two_experiments_cannot_claim_the_same(monkeypatch):
+    """The page's list is read by its sentences: a verdict of one would pass for that of the other."""
+    import lcref.experiment
+    inside = lcref.experiment.load
+
+    def both(name):
+        (made,) = inside(name)
+        return [replace(made, claims=inside("quickstart/copy")[0].claims) if name == "quickstart/text" else made]
+    monkeypatch.setattr(lcref.experiment, "load", both)
+    sentence = inside("quickstart/copy")[0].claims[0].statement
+    assert f"quickstart/text: another experiment claims the same sentence: {sentence}" in pages.findings(ROOT)
+
+
 def test_there_must_be_pages(tmp_path):
     with pytest.raises(ValueError, match="has no README.md and no docs"):
         pages.findings(tmp_path)

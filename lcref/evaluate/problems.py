@@ -42,7 +42,8 @@ class ExactMatch:
 @dataclass(frozen=True)
 class OutcomeMatch(ExactMatch):
     """A task whose answer says more than what comes out, such as a trace: share of problems whose outcome (`task.outcome`, each token at its
-    place) is right when the answer is written token by token, greedily. The problems are those of ExactMatch with as many samples, which asks for all of it."""
+    place) is right when the answer is written token by token, greedily. The problems are those of ExactMatch, which asks for all of it, with
+    as many samples."""
 
     def check(self, source):
         super().check(source)

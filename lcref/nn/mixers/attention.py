@@ -150,7 +150,7 @@ class Attention(nnx.Module):
         return self.out(y.reshape(*y.shape[:2], -1))
 
     def added(self, positions):
-        """What the scheme adds to the scores, as arguments of the door. Where positions are slots, ALiBi is its slopes: kernels add them tile by tile."""
+        """What the scheme adds to the scores, as arguments of the door. Where positions are slots, ALiBi is its slopes, for kernels."""
         return dict(bias=self.bias(positions)) if positions is not None or self.position.slopes is None else dict(slopes=self.position.slopes)
 
     def bias(self, positions):
