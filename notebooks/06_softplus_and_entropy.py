@@ -176,8 +176,9 @@ for ax, name, title, runs in ((axes[0], "text", "By kind of weights", kinds), (a
 # length, of which `lssar_15` misses a fifth. With twice the steps and heads of 256 the loss even stays, 1.29 and 1.30, though it is dearer nearby than
 # with heads of 64, 1.22 ([declaration](../experiments/softplus_attention/wider.py)). Hardly anything is where two of three layers see 128 bytes
 # only and the middle one everything: 1.21, as softmax has with as many steps, and 1.24 at 4,096. Without positions in that layer two of three seeds find
-# every key up to 4,080 bytes back, at 1.28 nearby ([declaration](../experiments/softplus_attention/local.py)). All three seeds do, at 1.23, where whole
-# rows are read in every layer and only those of RoPE's planes turn that turn at least once in 256 bytes; there the loss rises to 1.55
+# every key up to 4,080 bytes back, at 1.28 nearby ([declaration](../experiments/softplus_attention/local.py)). All three seeds do, at 1.21, where the
+# whole row is read in the first layer and not in the middle one, and only those of RoPE's planes turn there that turn at least once in 256 bytes; the loss
+# then rises to 1.28, and over whole rows from 1.35 to 1.36
 # ([declaration](../experiments/softplus_attention/planes.py)).
 #
 # ## In numbers that computers have

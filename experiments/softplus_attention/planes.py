@@ -13,7 +13,7 @@ All but the last have softmax of normalised scores (cosine) for 3,000 steps, the
 training has shown every angle it will ever show; one that does not turn has no angle to show; the others show new ones in longer rows. Models, data
 and measures are those of softplus_attention/text. The runs that begin here were each tried on a seed of their own before the claims were written;
 first_15_p, on two such seeds, when the others were known: of local_15_p only one seed of three had learned the search.
-Six to nine minutes a run of these, two at a time on 2 cores; an hour and a half for all seven. Deviations: as in softplus_attention/local.
+Six to nine minutes a run of these, two at a time on 2 cores; an hour and three quarters for all eight. Deviations: as in softplus_attention/local.
 """
 from dataclasses import replace
 
