@@ -128,7 +128,6 @@ def move_aside(home: Path, name: str, digest: str, seeds) -> None:
         if numbers and folder.name.startswith(folder_name(name, ())) and not {*map(int, numbers[0].split("_"))}.isdisjoint(seeds):
             if (held := note(folder)) and held[0] != digest:
                 aside = folder.with_name(f"{folder.name}{ASIDE}{held[0]}")
-                shutil.rmtree(aside, ignore_errors=True)  # an older copy of the same
                 move(folder, aside)
 
 
@@ -140,6 +139,7 @@ def move(folder: Path, to: Path) -> Path:
         raise ValueError(f"another program is training in {folder}, which holds a run of this name with another config: "
                          f"wait for it, stop it, or write elsewhere (--out)") from None
     try:
+        shutil.rmtree(to, ignore_errors=True)  # an older copy of the same, where there is one
         return folder.rename(to)
     finally:
         unlock(handle)

@@ -161,8 +161,7 @@ class Decoder(nnx.Module):
 
     def embed(self, tokens, positions):
         positions = plain(tokens.shape[1])[None, :] if positions is None else positions
-        tokens = tokens.astype(jnp.int32)                                        # narrow types could not hold `vocab`
-        tokens = jnp.where(tokens < 0, self.cfg.vocab, tokens)                   # an id that does not exist is NaN, not one counted from the end
+        tokens = jnp.where(tokens < 0, jnp.int32(self.cfg.vocab), tokens)        # an id that does not exist is NaN, not one counted from the end
         return self.position.embed(self.embedding(tokens), positions)
 
     def logits(self, x):

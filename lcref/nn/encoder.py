@@ -59,8 +59,7 @@ class Encoder(nnx.Module):
             raise ValueError(f"rows of {T} tokens are longer than the table of {self.cfg.length} positions")
         if not isinstance(tokens, jax.core.Tracer) and tokens.size and not 0 <= tokens.min() <= tokens.max() < self.cfg.vocab:
             raise ValueError(f"tokens must be from 0 to {self.cfg.vocab - 1}, got {tokens.min()} to {tokens.max()}")
-        tokens = tokens.astype(jnp.int32)                                        # narrow types could not hold `vocab`
-        tokens = jnp.where(tokens < 0, self.cfg.vocab, tokens)                   # jnp.take counts negative numbers from the end
+        tokens = jnp.where(tokens < 0, jnp.int32(self.cfg.vocab), tokens)        # jnp.take counts negative numbers from the end
         words = jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
         h = self.norm(words + self.position[...][None, :T] + self.segment[...][None, None])
         for block in self.blocks:
