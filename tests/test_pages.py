@@ -43,7 +43,7 @@ def test_tables_figures_and_verdicts_have_lines_behind_them():
     ("docs/results.md", "- **partly**: HiPPO", "- **reproduced**: HiPPO", "the verdict is partly, not reproduced: HiPPO's A"),
     ("docs/results.md", "- **partly**: HiPPO", "- **partly**: Our HiPPO", "no experiment claims: Our HiPPO"),
     ("docs/results.md", "| `quickstart/copy` | 1 | 0 | 0 |", "| `quickstart/copy` | 2 | 0 | 0 |", "the claims of quickstart/copy are 1 / 0 / 0 (reproduced"),
-    ("docs/results.md", "| `quickstart/text` | 3 | 0 | 0 |\n", "| `quickstart/text` | 3 | 0 | 0 |\n| [A](#a) | `no/such` | 0 | 0 | 0 |\n",
+    ("docs/results.md", "| `state_space/parity` | 1 | 0 | 0 |\n", "| `state_space/parity` | 1 | 0 | 0 |\n| [A](#a) | `no/such` | 0 | 0 | 0 |\n",
      "the claims of no/such are not run"),
     ("README.md", "results/quickstart/copy.cpu.png", "results/quickstart/text.gpu.png", "README.md: no results lines behind the figure results/quickstart/text.gpu.png"),
     ("results/quickstart/copy.cpu.md", "0.71", "0.72", "results/quickstart/copy.cpu.md is not what its lines say: lcref plot quickstart/copy"),
