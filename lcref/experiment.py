@@ -158,7 +158,7 @@ def _load(path: Path) -> Experiment:
     except Exception as error:
         raise ValueError(f"{path} does not load: {type(error).__name__}: {error}") from error
     runs = getattr(module, "RUNS", None)
-    if not (isinstance(runs, dict) and runs and all(sizes and all(isinstance(r, Run) for r in sizes.values()) for sizes in runs.values())):
-        raise ValueError(f"{path} is not an experiment: it needs RUNS, a dict of sizes, each a dict of names and Run values, none empty")
+    if not isinstance(runs, dict) or not all(isinstance(r, Run) for sizes in runs.values() for r in sizes.values()):
+        raise ValueError(f"{path} is not an experiment: it needs RUNS, a dict of sizes, each a dict of names and Run values")
     rest = {key: getattr(module, key.upper()) for key in ("seeds", "paper", "claims", "figures") if hasattr(module, key.upper())}
     return Experiment(name, path, (module.__doc__ or "").strip(), runs, **rest)

@@ -270,7 +270,7 @@ def test_reproduce_runs_what_a_claim_needs(request, capsys, tmp_path):
     text = said(capsys, "reproduce", f"{name}:rope-runs", "--size", "smoke", "--seeds", "1", "--out", str(tmp_path))
     assert "1 runs to do" in text and text.splitlines()[-1] == "1 reproduced, 0 partly, 0 not, 0 not run"
     assert {line["run"] for line in results.read(tmp_path / "tiny_experiment.smoke.jsonl")} == {"rope"}
-    assert cli.main(["reproduce", name, "--out", str(tmp_path)]) == 2 and "unknown claim of tiny_experiment ''" in capsys.readouterr().err
+    assert cli.main(["reproduce", name, "--out", str(tmp_path)]) == 2 and "a claim is EXPERIMENT:CLAIM" in capsys.readouterr().err
 
 
 def test_many_figures_become_several_pictures(done, request, capsys, tmp_path, monkeypatch):
