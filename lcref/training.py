@@ -195,7 +195,7 @@ def alone(folder: Path, stop: threading.Event):
     with LOCKS.setdefault(folder.absolute(), threading.Lock()):
         while True:
             folder.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(BlockingIOError):
+            with contextlib.suppress(BlockingIOError, FileNotFoundError):
                 handle = lock(folder)
                 if handle is None or folder.exists() and os.path.samestat(os.fstat(handle), folder.stat()):
                     break

@@ -85,7 +85,8 @@ def test_nothing_was_run():
 def test_the_page():
     claim = Claim("x", "A learns better.", (A < B, A < 1), source="arXiv 1", published="by far", amended="b is another one")
     assert markdown([claim, Claim("y", "Ours.", (A < 5,))], some({"a": [1.0], "b": [2.0]})).splitlines() == [
-        "- **partly**: A learns better. (arXiv 1: by far)", "  - amended with the results known: b is another one", "  - a loss at 128 < b loss at 128: 1.000 < 2.000, yes", "  - a loss at 128 < 1: 1.000 < 1.000, no",
+        "- **partly**: A learns better. (arXiv 1: by far)", "  - amended with the results known: b is another one",
+        "  - a loss at 128 < b loss at 128: 1.000 < 2.000, yes", "  - a loss at 128 < 1: 1.000 < 1.000, no",
         "- **reproduced**: Ours.", "  - a loss at 128 < 5: 1.000 < 5.000, yes"]
 
 

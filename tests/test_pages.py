@@ -100,7 +100,7 @@ SHOWN = [("context_extension/tiny", "context", (0, 2, 3, 5, 6, 8)), ("context_ex
 
 @pytest.mark.parametrize("name, shown, figures", SHOWN)
 def test_experiments_are_shown_as_committed(name, shown, figures):
-    """These tables, and every claim."""
+    """These tables, and every claim, with what was amended in it."""
     (experiment,) = load(name)
     path = ROOT / "results" / f"{name}.cpu.jsonl"
     lines = showing.lines_of(experiment, path)
@@ -110,7 +110,8 @@ def test_experiments_are_shown_as_committed(name, shown, figures):
     for number in figures:
         assert report.markdown(lines, experiment.figures[number]).split("\n\n")[0] in block(shown)
     for claim in experiment.claims:
-        assert f"**: {claim.statement}" in block(shown)
+        (row,) = [line for line in block(shown).splitlines() if f"**: {claim.statement}" in line]
+        assert claim.amended in row and ("amended: " in row) == bool(claim.amended)
 
 
 def test_tables_of_the_published_model_are_the_committed_results():
