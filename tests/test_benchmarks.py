@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import cost, plots, tpu_schedule, windows
 from lcref.catalogue import benchmarks
-from lcref.ops.tiles import live_tiles
+from lcref.ops.tiles import placed, sizes
 
 # A dump as libtpu 0.0.42 writes it, made short: a loop over a grid of 14 bundles, in it a first step (2-3), two kinds of tile (5-7 and 8-10), a last.
 PROGRAM = """
@@ -122,8 +122,9 @@ def test_windows_and_documents_are_timed_beside_the_whole_square(capsys):
     assert [line["name"] for line in lines] == masks * 2 and all(line["ms"] > 0 for line in lines)
     assert [line["case"].split()[1] for line in lines] == ["forward"] * 3 + ["forward+backward"] * 3
     slots = np.arange(2048)
-    live = [live_tiles(mask, slots, slots, 512, 512) for mask in windows.masks(2048).values()]
-    assert [sum(map(len, full + part)) for full, part in live] == [10, 7, 4]
+    shapes = [sizes(mask, slots, slots) for mask in windows.masks(2048).values()]
+    live = [placed(mask, slots, slots, bq, bk, bq) for mask, (bq, bk) in zip(windows.masks(2048).values(), shapes)]
+    assert shapes == [(512, 512), (256, 768), (512, 512)] and [sum(map(len, full + part)) for full, part in live] == [10, 8, 4]
 
 
 def test_the_command_line_finds_them():

@@ -18,9 +18,9 @@ import numpy as np
 from lcref.kernels import flash_gpu, flash_tpu
 from lcref.kernels.softplus_tpu import softplus_attention
 from lcref.ops import masks
-from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, check
+from lcref.ops.attention import attend, attend_chunked_lse, attention_scores, check, slots
 from lcref.ops.bias.alibi import bias as alibi_bias
-from lcref.ops.tiles import heads
+from lcref.ops.tiles import heads, sizes
 from lcref.ops.weights import Lssa, Softmax, softmax
 
 SMALL = 2**14                                              # T * S up to which one product beats a loop over tiles
@@ -45,9 +45,10 @@ def dense(q, k, v, *, return_lse=False, slopes=None, bias=None, **kwargs):
     return out, weights.lse(*attention_scores(q, k, **kwargs))
 
 
-def chunked(q, k, v, *, return_lse=False, slopes=None, bias=None, **kwargs):
-    block = 128 if k.shape[1] <= 1024 else 512             # small tiles skip more of a short causal square, large ones loop less
-    out, lse = attend_chunked_lse(q, k, v, bias=with_slopes(slopes, bias), block_q=block, block_k=block, **kwargs)
+def chunked(q, k, v, *, return_lse=False, slopes=None, bias=None, mask=None, q_pos=None, k_pos=None, **kwargs):
+    where = dict(mask=mask, q_pos=slots(q_pos, q.shape[1]), k_pos=slots(k_pos, k.shape[1]))
+    bq, bk = sizes(**where)
+    out, lse = attend_chunked_lse(q, k, v, bias=with_slopes(slopes, bias), block_q=bq, block_k=bk, **where, **kwargs)
     return (out, lse) if return_lse else out
 
 

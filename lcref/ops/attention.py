@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcref.ops import masks
-from lcref.ops.tiles import Plan, bias_by_tile, count_visible, fitting, heads, live_tiles, pad, round_up, split, tiled, visible_keys
+from lcref.ops.tiles import Plan, bias_by_tile, count_visible, fitting, heads, pad, placed, round_up, split, tiled, visible_keys
 from lcref.ops.tiles_softplus import tiled_softplus
 from lcref.ops.weights import Lssa, softmax
 
@@ -113,20 +113,23 @@ def attend_chunked_lse(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=No
     V, R = v.shape[-1], H // G
     q_pos, k_pos = slots(q_pos, T), slots(k_pos, S)
     bq, bk = min(block_q, round_up(T, 8)), min(block_k, round_up(S, 8))
-    nq, nk = -(-T // bq), -(-S // bk)
+    grain = bk if bk % block_q else block_q
     q, k = weights.prepared(q, k)
-    plan = Plan(bq, bk, float(weights.scale(K) if scale is None else scale), soft_cap, B, S, *live_tiles(mask, q_pos, k_pos, bq, bk))
+    plan = Plan(bq, bk, grain, float(weights.scale(K) if scale is None else scale), soft_cap, B, S, *placed(mask, q_pos, k_pos, bq, bk, grain))
+    ends = [j + bk // grain for row in plan.full + plan.part for j in row]
+    nq, nk = -(-T // bq), max([-(-S // grain), bk // grain, *ends])
 
     n = None if weights.factor(jnp.ones((1,))) is None else count_visible(mask, q_pos, k_pos, bq, bk)
     factor = None if n is None else split(pad(weights.factor(n), 1, nq * bq), 1, nq)          # [nq, 1 or B, bq]
-    q_slots, k_slots = (split(pad(jnp.asarray(p), -1, c * b, "edge"), p.ndim - 1, c) for p, c, b in ((q_pos, nq, bq), (k_pos, nk, bk)))
+    q_slots = split(pad(jnp.asarray(q_pos), -1, nq * bq, "edge"), q_pos.ndim - 1, nq)
+    k_slots = split(pad(jnp.asarray(k_pos), -1, nk * grain, "edge"), k_pos.ndim - 1, nk)
     bias = bias if bias is None or callable(bias) else fitting(bias, (B, H, T, S))
-    tile_bias, learned, fixed = bias_by_tile(bias, q_slots, k_slots, nq * bq, nk * bk)
+    tile_bias, learned, fixed = bias_by_tile(plan, bias, q_slots, k_slots)
 
     # rows of one tile: the R query heads of a group stacked on the tile's bq queries, so that grouped queries are one product
     rows = pad(q, 1, nq * bq).reshape(B, nq, bq, G, R, K).transpose(1, 0, 3, 4, 2, 5).reshape(nq, B * G, R * bq, K)
-    keys = pad(k, 1, nk * bk).reshape(B, nk, bk, G, K).transpose(1, 0, 3, 4, 2).reshape(nk, B * G, K, bk)
-    values = pad(v, 1, nk * bk).reshape(B, nk, bk, G, V).transpose(1, 0, 3, 2, 4).reshape(nk, B * G, bk, V)
+    keys = pad(k, 1, nk * grain).reshape(B, nk, grain, G, K).transpose(1, 0, 3, 4, 2).reshape(nk, B * G, K, grain)
+    values = pad(v, 1, nk * grain).reshape(B, nk, grain, G, V).transpose(1, 0, 3, 2, 4).reshape(nk, B * G, grain, V)
     where = (mask, fixed, q_slots, k_slots)
     if isinstance(weights, Lssa):
         counts = split(pad(n, 1, nq * bq), 1, nq)

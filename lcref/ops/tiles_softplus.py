@@ -14,7 +14,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from lcref.ops.tiles import finish, over_queries, over_tiles, product
+from lcref.ops.tiles import add_at, cut, finish, over_queries, over_tiles, product
 from lcref.ops.weights import above, softplus
 
 
@@ -43,7 +43,8 @@ def run(plan, tile_bias, weights, rows, keys, values, factor, learned, counts, w
 
     def query_tile(_, i):
         n = row_counts(plan, counts[i], rows[i])
-        F = lambda j, masked: softplus(finish(plan, tile_bias, masked, product(rows[i], keys[j], 2, 1), factor, learned, where, i, j))
+        scores = lambda j: product(rows[i], cut(plan, keys, j, 2), 2, 1)
+        F = lambda j, masked: softplus(finish(plan, tile_bias, masked, scores(j), factor, learned, where, i, j))
         total = jnp.zeros((BG, M))
         if weights.centred:
             total = over_tiles(plan, i, lambda total, j, masked: total + F(j, masked).sum(-1), total)
@@ -54,7 +55,7 @@ def run(plan, tile_bias, weights, rows, keys, values, factor, learned, counts, w
             x = above(F(j, masked), mean[..., None])
             m_new = jnp.maximum(m, x.max(-1))
             u, shrink = (x / known(m_new)[..., None]) ** p, (m / known(m_new)) ** p
-            return m_new, shrink * l + u.sum(-1), shrink[..., None] * a + product(u.astype(values.dtype), values[j], 2, 1)
+            return m_new, shrink * l + u.sum(-1), shrink[..., None] * a + product(u.astype(values.dtype), cut(plan, values, j, 1), 2, 1)
         m, l, a = over_tiles(plan, i, visit, (jnp.zeros((BG, M)), jnp.zeros((BG, M)), jnp.zeros((BG, M, V))))
         return None, (a / known(l)[..., None], jnp.where(l == 0, -jnp.inf, jnp.log(known(l)) + p * jnp.log(known(m))), mean, m, l)
     return over_queries(plan, query_tile, None)[1]
@@ -78,11 +79,12 @@ def backward(plan, tile_bias, weights, saved, cotangents):
         def tile(s, j):
             """u and dx of a tile's scores"""
             x = above(softplus(s), mean[i][..., None])
-            y, du = x / known(m[i])[..., None], (product(d_out[i], values[j], 2, 2) - delta[i][..., None]) * share[i][..., None]
+            v = cut(plan, values, j, 1)
+            y, du = x / known(m[i])[..., None], (product(d_out[i], v, 2, 2) - delta[i][..., None]) * share[i][..., None]
             return y**p, jnp.where(x > 0, p * y ** (p - 1) * du / known(m[i])[..., None], 0.0)
 
         def scores(j, masked):
-            raw = product(rows[i], keys[j], 2, 1)
+            raw = product(rows[i], cut(plan, keys, j, 2), 2, 1)
             return jax.vjp(lambda *x: finish(plan, tile_bias, masked, *x, where, i, j), raw, factor, learned)
         total = jnp.zeros(rows.shape[1:3])
         if weights.centred:
@@ -93,10 +95,10 @@ def backward(plan, tile_bias, weights, saved, cotangents):
             dq, dk, dv, d_factor, d_learned = state
             s, back = scores(j, masked)
             u, dx = tile(s, j)
-            dv = dv.at[j].add(product(u * share[i][..., None], d_out[i], 1, 1))
+            dv = add_at(plan, dv, j, product(u * share[i][..., None], d_out[i], 1, 1), 1)
             ds, df, dl = back((dx - shift[..., None]) * jax.nn.sigmoid(s))
-            dk = dk.at[j].add(product(rows[i], ds, 1, 1))
-            return dq + product(ds, keys[j], 2, 2), dk, dv, add(d_factor, df), add(d_learned, dl)
+            dk = add_at(plan, dk, j, product(rows[i], ds, 1, 1), 2)
+            return dq + product(ds, cut(plan, keys, j, 2), 2, 2), dk, dv, add(d_factor, df), add(d_learned, dl)
         dq, *carry = over_tiles(plan, i, visit, (jnp.zeros(rows.shape[1:]), *carry))
         return tuple(carry), dq
     zeros = partial(jax.tree.map, lambda x: jnp.zeros(x.shape, jnp.float32))

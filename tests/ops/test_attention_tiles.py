@@ -10,7 +10,8 @@ import pytest
 from lcref.ops.attention import attend, attend_chunked, attend_chunked_lse, attention_scores
 from lcref.ops.bias import alibi
 from lcref.ops.masks import causal, everything, segments, sinks, window
-from lcref.ops.weights import LogN, Tempered, softmax
+from lcref.ops.tiles import live_tiles, placed, sizes
+from lcref.ops.weights import LogN, Lssar, Tempered, softmax
 from tests.compiling import quick
 from tests.tolerances import assert_close
 
@@ -72,6 +73,77 @@ def test_hidden_tiles_are_not_visited(mask, live):
     tiles = [(i, j) for i, j in product(range(16), repeat=2) if mask.tile(128 * i, 128 * i + 127, 128 * j, 128 * j + 127) != "none"]
     assert sorted(set(visits)) == tiles and len(tiles) == live
     assert len(visits) <= live + 2                         # XLA may take a callback out of a loop that runs no time at all
+
+
+IDS = np.repeat([1, 2, 3], 100)
+MASKS = {"causal": causal(), "window": causal() & window(50), "sinks": causal() & (sinks(3) | window(20)), "both ways": window(30), "none": None,
+         "documents": causal() & segments(IDS, IDS), "holes": causal() & (sinks(70) & ~sinks(40) | window(5)), "nothing": ~everything()}
+
+
+@pytest.mark.parametrize("name", MASKS)
+@pytest.mark.parametrize("shape", [(32, 32), (32, 96), (64, 16), (48, 112), (304, 300)], ids=str)
+def test_tiles_hold_what_is_seen_once(name, shape):
+    """Every visible pair lies in one tile, and in tiles without an element mask nothing is hidden, nor beyond the keys."""
+    mask, (bq, bk), T = MASKS[name], shape, 300
+    grain, slots = bk if bk % bq else bq, np.arange(300)
+    seen = np.ones((T, T), bool) if mask is None else np.asarray(mask(slots, slots))
+    full, part = placed(mask, slots, slots, bq, bk, grain)
+    inside = np.zeros((T, 3 * T), int)
+    for i, (whole, some) in enumerate(zip(full, part)):
+        for j in whole + some:
+            inside[i * bq:(i + 1) * bq, j * grain:j * grain + bk] += 1
+        for j in whole:
+            assert j * grain + bk <= T and seen[i * bq:(i + 1) * bq, j * grain:j * grain + bk].all()
+    assert (inside <= 1).all() and (inside[:, :T] >= seen).all()
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_squares_of_tiles_are_asked_for_their_tiles(name):
+    """The control asks about each tile. Uneven numbers of tiles, and keys that end inside one."""
+    mask, q_slots, k_slots = MASKS[name], np.arange(100, 300), np.arange(290)
+
+    def each(i, j):
+        answer = "all" if mask is None else mask.tile(100 + i, min(100 + i + 15, 299), j, min(j + 23, 289))
+        return "some" if answer == "all" and j + 24 > 290 else answer
+    answers = [[each(i, j) for j in range(0, 290, 24)] for i in range(0, 200, 16)]
+    want = [tuple(tuple(j for j, answer in enumerate(row) if answer == kind) for row in answers) for kind in ("all", "some")]
+    assert list(live_tiles(mask, q_slots, k_slots, 16, 24)) == want
+
+
+def test_few_questions_are_asked():
+    """A million tokens, of which each sees 512: four million tiles, thousands of questions."""
+    asked = []
+
+    class Counting(type(window(1))):
+        def tile(self, *bounds):
+            asked.append(bounds)
+            return (causal() & window(512)).tile(*bounds)
+    slots = np.arange(2**20)
+    full, part = live_tiles(Counting(512), slots, slots, 512, 512)
+    assert sum(map(len, full + part)) == 2 * 2048 - 1 and len(asked) < 10 * 2048
+
+
+def test_narrow_masks_get_wide_tiles():
+    at = lambda mask, n: sizes(mask, np.arange(n), np.arange(n))
+    assert at(causal(), 4096) == at(None, 4096) == at(causal() & window(1024), 4096) == (512, 512)
+    assert at(causal() & window(512), 4096) == (256, 768) and at(causal() & window(256), 4096) == at(causal() & window(100), 4096) == (256, 512)
+    assert at(causal() & window(100), 1024) == (128, 128)
+
+
+@pytest.mark.parametrize("weights", [LogN(9.0), Lssar(power=3)], ids=str)
+def test_a_window_in_one_tile_a_row(weights):
+    """Values, log-sum-exp and gradients where a tile of keys is three of queries wide, under a window that one such tile holds; grouped queries,
+    a bias, keys that end inside a tile, and a row that sees none."""
+    x = dict(inputs(100, 90), bias=normal(H, 100, 90, seed=4))
+    mask, one = causal() & window(20) & ~sinks(1), dict(block_q=16, block_k=48)
+    assert all(len(whole) + len(some) == 1 for whole, some in zip(*placed(mask, np.arange(96), np.arange(90), 16, 48, 16)))
+
+    def both(attend, x):
+        out, back = jax.vjp(lambda x: attend(**x, mask=mask, weights=weights), x)
+        grads, = back((normal(*out[0].shape, seed=5), normal(*out[1].shape, seed=6)))
+        return out, grads
+    want, got = quick(lambda x: (both(lse_dense, x), both(partial(attend_chunked_lse, **one), x)))(x)
+    assert_close(got, want)
 
 
 def test_a_mask_may_hide_every_tile():
