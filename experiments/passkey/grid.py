@@ -161,7 +161,8 @@ CLAIMS = (
     Claim("rope-fails-at-eight-digits", "With keys of eight digits plain RoPE finds next to nothing at twice its training length.",
           source="arXiv 2306.15595, section 1",
           holds=tuple(part for run in ROPES for part in (at(f"{run}_eight", 109) >= 0.95, at(f"{run}_eight", 256) <= 0.2))),
-    Claim("not-half-as-far-again", "Of keys of eight digits plain RoPE finds next to none that stand half as far again as any in training, or farther.",
+    Claim("not-half-as-far-again",
+          "Of keys of eight digits plain RoPE finds next to none that stand half as far again as any in training, or farther.",
           holds=tuple(part for run in ROPES
                       for part in (at(f"{run}_eight", 109) >= 0.95, *(cell(f"{run}_eight", 256, depth) <= 0.2 for depth in (0.0, 0.25))))),
     Claim("nothing-at-four-times", "At four times its training length plain RoPE finds next to no key of eight digits, wherever it stands.",
