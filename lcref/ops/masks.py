@@ -122,11 +122,17 @@ class Everything(Mask):
         return "all"
 
 
+def reach(ids, slot):
+    """Raises ValueError where ids [S] or [B,S] end before a slot."""
+    if slot >= jnp.shape(ids)[-1]:
+        raise ValueError(f"segments have ids for {jnp.shape(ids)[-1]} slots, and slot {slot} is asked about")
+
+
 def looked_up(ids, pos):
     """ids [S] or [B,S] at slots pos. Known slots past the ids: ValueError; traced ones have the id 0, as padding has."""
     here, pos = known(pos), jnp.asarray(pos)
-    if here is not None and here.size and here.max() >= jnp.shape(ids)[-1]:
-        raise ValueError(f"segments have ids for {jnp.shape(ids)[-1]} slots, and slot {here.max()} is asked about")
+    if here is not None and here.size:
+        reach(ids, here.max())
     one = lambda ids, pos: ids.at[pos].get(mode="fill", fill_value=0)
     ids = jnp.asarray(ids)
     return one(ids, pos) if ids.ndim == 1 else jax.vmap(one, (0, 0 if pos.ndim == 2 else None))(ids, pos)
@@ -145,12 +151,12 @@ class Segments(Mask):
         return (q == k) & (q > 0)
 
     def tile(self, q_lo, q_hi, k_lo, k_hi):
+        reach(self.q_ids, q_hi)
+        reach(self.k_ids, k_hi)
         if isinstance(self.q_ids, jax.core.Tracer) or isinstance(self.k_ids, jax.core.Tracer):
             return "some"                                                # ids known only at run time
         q, k = np.atleast_2d(self.q_ids)[:, q_lo:q_hi + 1], np.atleast_2d(self.k_ids)[:, k_lo:k_hi + 1]
         lo, hi = np.minimum, np.maximum
-        if q.size == 0 or k.size == 0:
-            return "some"
         apart = (q.max(1) < k.min(1)) | (k.max(1) < q.min(1)) | (q.max(1) <= 0)
         one = lo(q.min(1), k.min(1)) == hi(q.max(1), k.max(1))
         return "none" if apart.all() else "all" if (one & (q.min(1) > 0)).all() else "some"

@@ -231,5 +231,7 @@ def test_slots_without_a_document_are_refused(form):
     ids = np.array([1, 1, 2, 2, 2])
     with pytest.raises(ValueError, match="segments have ids for 5 slots, and slot 7 is asked about"):
         form(x, x, x, mask=causal() & segments(ids, ids))
+    with pytest.raises(ValueError, match="segments have ids for 5 slots, and slot 7 is asked about"):
+        form(x, x, x, mask=segments(np.ones(5, int), np.ones(5, int)))                   # one tile, in which all that has an id is seen
     traced = jax.jit(lambda slots: causal()(slots, slots) & segments(ids, ids)(slots, slots))(np.arange(8))
     assert not traced[5:].any() and not traced[:, 5:].any(), "where that is not known, they see nothing and nobody sees them"
