@@ -22,9 +22,10 @@ They were declared after all others, and after trials of RoPE on a seed of their
 
 The filler in training is a cycle of five tokens. `_random` reads the same weights with the same five tokens in random order, which a state
 cannot compress; `_decoy` with digits among them and spans "KEY2 d d d d" that are wrong, after a marker that no training row had.
-A share of 100 problems at each length, 20 at each depth; guessing is right once in ten thousand.
-One to five minutes for a trained run on one of two cores, six to eight for `_eight`, two hours in all on both. Size gpu trains on rows of 1,024,
-size paper on rows of 8,192; neither has been run. Deviation: the original is a sentence in English text, read by models of billions of parameters.
+A share of 100 problems at each length, 20 at each depth; guessing is right once in ten thousand, or in a hundred million.
+One to five minutes for a trained run on one of two cores, an hour and a half in all on both, and three quarters of an hour for `_eight`, on a slower
+machine. Size gpu trains on rows of 1,024, size paper on rows of 8,192; neither has been run.
+Deviation: the original is a sentence in English text, read by models of billions of parameters.
 """
 from dataclasses import replace
 
@@ -50,7 +51,7 @@ READ = ("linear", "yarn", "dynamic_ntk")
 READ_FAST = tuple(f"{name}_fast" for name in READ)
 FILLED = ("nope", "hard_alibi_log_n", "window_nope", "s4d_wide", "mamba2", "mamba2_closed", "mamba2_attention")
 FILLERS = ("random", "decoy")
-DIGITS, LONGER = 8, ("rope", "rope_fast", "p_rope")          # who is also trained with keys of so many digits
+DIGITS, LONGER = 8, ("rope", "rope_fast", "p_rope")            # who is also trained with keys of so many digits
 WINDOWS = (2, 4)                                               # of Hard-ALiBi, on half of the heads
 SLOW = dict(dt_min=1e-4, dt_max=2e-4)                          # where the step sizes of Mamba-2 start
 TURN = 2 * np.pi                                               # positions in which a plane of frequency 1 turns once

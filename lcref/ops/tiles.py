@@ -1,8 +1,8 @@
 """The loop over tiles behind `attend_chunked`: the online softmax of FlashAttention (arXiv 2205.14135, 2307.08691) in plain JAX.
 
 Per query tile a running maximum m, sum l and accumulator a; tiles that the mask calls "none" are never computed, tiles it calls "all" skip
-the element mask, and the backward pass recomputes the scores. A tile of keys begins where the first key that may be seen does, not at a multiple
-of its width: under a window one tile, a little wider than the window, is all that a query tile needs (`placed`).
+the element mask, and the backward pass recomputes the scores. Tiles of keys that are wider than those of queries, by a whole factor, begin with
+the first multiple of the latter in which a key is seen: under a window of W keys one of W and a query tile is enough (`placed`).
 """
 from functools import partial
 from typing import NamedTuple
@@ -124,16 +124,17 @@ def placed(mask, q_pos, k_pos, bq, bk, grain):
     return tuple(full), tuple(part)
 
 
-TILES = ((512, 512), (256, 768), (256, 512))              # queries, keys: products large enough for two cores; the last two for what is narrow
+TILES = {(512, 512): 1.0, (256, 768): 1.1, (256, 512): 1.1}      # queries, keys: what a pair costs; products large enough for two cores
 SHORT = 1024                                               # up to so many keys small tiles, which skip more of a causal square, are faster
 
 
 def sizes(mask, q_pos, k_pos):
-    """(block_q, block_k) with which the least is computed."""
+    """The (block_q, block_k) that cost least: wide tiles where a window or a document is narrow."""
     if np.shape(k_pos)[-1] <= SHORT:
         return 128, 128
-    area = lambda bq, bk: bq * bk * sum(map(len, sum(placed(mask, q_pos, k_pos, bq, bk, bq), ())))
-    return min(TILES, key=lambda size: area(*size))
+    queries = round_up(np.shape(q_pos)[-1], 8)
+    pairs = lambda bq, bk: min(bq, queries) * bk * sum(map(len, sum(placed(mask, q_pos, k_pos, bq, bk, bq), ())))
+    return min(TILES, key=lambda size: TILES[size] * pairs(*size))
 
 
 def count_visible(mask, q_pos, k_pos, bq, bk):

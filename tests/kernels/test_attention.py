@@ -48,6 +48,21 @@ CASES = {
 }
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("mask, q_slots", [
+    (masks.causal() & masks.window(500), np.arange(1100)), (masks.causal() & masks.window(200) & ~masks.sinks(1), np.arange(1100)),
+    (masks.window(300), np.arange(700, 740)), (masks.causal(), np.arange(1099, 1100))], ids=["window 500", "window 200", "some rows", "one row"])
+def test_tiles_chosen_by_the_mask_change_nothing(mask, q_slots, dtype):
+    """Rows longer than those of the other tests: wide tiles for narrow windows, and streams of few queries. Values and gradients."""
+    x = {name: normal(1, n, 2, 4, seed=i).astype(dtype) for i, (name, n) in enumerate(dict(q=len(q_slots), k=1100, v=1100).items())}
+
+    def both(name, x):
+        out, back = jax.vjp(lambda x: dot_product_attention(**x, mask=mask, q_pos=q_slots, implementation=name), x)
+        return out, back(normal(*out.shape, seed=5).astype(dtype))[0]
+    want, got = quick(lambda x: (both("dense", x), both("chunked", x)))(x)
+    assert_close(got, want, dtype)
+
+
 @pytest.mark.skipif(jax.default_backend() != "cpu", reason="what a CPU cannot do")
 @pytest.mark.parametrize("name, reason", [("pallas_tpu", "it runs on TPU, and this is cpu"), ("pallas_gpu", "it runs on NVIDIA's GPUs, and this is cpu"),
                                           ("cudnn", "it runs on NVIDIA's GPUs, and this is cpu")])

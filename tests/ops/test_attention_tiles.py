@@ -125,9 +125,10 @@ def test_few_questions_are_asked():
 
 def test_narrow_masks_get_wide_tiles():
     at = lambda mask, n: sizes(mask, np.arange(n), np.arange(n))
-    assert at(causal(), 4096) == at(None, 4096) == at(causal() & window(1024), 4096) == (512, 512)
+    assert at(causal(), 4096) == at(causal(), 32000) == at(None, 4096) == at(causal() & window(1024), 4096) == (512, 512)
     assert at(causal() & window(512), 4096) == (256, 768) and at(causal() & window(256), 4096) == at(causal() & window(100), 4096) == (256, 512)
     assert at(causal() & window(100), 1024) == (128, 128)
+    assert sizes(None, np.arange(1), np.arange(4096)) == sizes(None, jnp.arange(40), jnp.arange(4096)) == (512, 512)        # a stream
 
 
 @pytest.mark.parametrize("weights", [LogN(9.0), Lssar(power=3)], ids=str)
@@ -240,9 +241,9 @@ def test_slots_of_queries_and_keys(known):
 def test_any_block_size_gives_the_same():
     x = inputs(40, 30)
     kwargs = dict(mask=causal() & segments(np.repeat([1, 2], 20), np.repeat([1, 2], [20, 10])), bias=normal(H, 40, 30, seed=4), weights=LogN(9.0))
-    sizes = [(20, 1), (7, 13), (40, 30), (1000, 16)]
-    want, got = quick(lambda x: (attend(**x, **kwargs), [attend_chunked(**x, **kwargs, block_q=q, block_k=k) for q, k in sizes]))(x)
-    assert_close(got, [want] * len(sizes))
+    shapes = [(20, 1), (7, 13), (40, 30), (1000, 16), (10, 30), (8, 16), (512, 512), (1, 30)]
+    want, got = quick(lambda x: (attend(**x, **kwargs), [attend_chunked(**x, **kwargs, block_q=q, block_k=k) for q, k in shapes]))(x)
+    assert_close(got, [want] * len(shapes))
 
 
 def test_bias_arrays_of_every_broadcast_shape():
