@@ -7,6 +7,7 @@ they lie dashed under the new ones. Reads results lines only. matplotlib is impo
 """
 
 import math
+import statistics
 from pathlib import Path
 
 from lcref.report import counted, law, laws, shown, slices, summary, trained_to, trials
@@ -145,7 +146,7 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
 
 
 def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label="length", y_label="depth") -> Path:
-    """One panel per run of a metric whose slices are "x@y", shares from 0 (dark) to 1 (light), the mean over lines written in every cell.
+    """One panel per run of a metric whose slices are "x@y", shares from 0 (dark) to 1 (light), the median over seeds written in every cell.
 
     KeyError for a metric that no line has. heat(lines, "passkey", "passkey.png")
     """
@@ -171,6 +172,8 @@ def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label=
             axes.set_visible(False)
         canvas.supxlabel(x_label, fontsize=11)
         canvas.supylabel(y_label, fontsize=11)
+        if (seeds := max(sum(line["run"] == run for line in lines) for run in runs)) > 1:
+            canvas.text(0.995, 0.01, f"median of {seeds} seeds", ha="right", va="bottom", fontsize=9, color="#555555")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(path).with_suffix(".tmp")
         canvas.savefig(fresh, format="png")
@@ -288,14 +291,14 @@ def lines(axes, x, curves, *, x_label="", y_label="", title="", trained_to=None,
 
 
 def cells(axes, lines, metric, title="", *, x_label="length", y_label="depth", xs=None, ys=None):
-    """Slices "x@y" of one run as cells from 0 (dark) to 1 (light), the mean over lines in each; xs, ys: columns and rows, where others share them.
+    """Slices "x@y" of one run as cells from 0 (dark) to 1 (light), the median over lines in each; xs, ys: columns and rows, where others share them.
     cells(axes, lines_of_yarn, "passkey", "yarn")"""
     found = {}
     for line in lines:
         for name, value in line["metrics"].get(metric, {}).items():
             found.setdefault(tuple(name.split("@")), []).append(value)
     xs, ys = (given or sorted({place[i] for place in found}, key=float) for i, given in enumerate((xs, ys)))
-    shares = [[sum(got) / len(got) if (got := found.get((x, y))) else math.nan for x in xs] for y in ys]
+    shares = [[statistics.median(got) if (got := found.get((x, y))) else math.nan for x in xs] for y in ys]
     axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     for i, row in enumerate(shares):
         for j, share in enumerate(row):

@@ -94,7 +94,8 @@ SHOWN = [("context_extension/tiny", "context", (0, 2, 3, 5, 6, 8)), ("context_ex
          ("order_matters/sets", "order", (0, 1, 2, 3)), ("task_hinting/sorting", "sorting", (0, 1, 2, 3)),
          ("task_hinting/crowded", "crowded", (0, 2)), ("task_hinting/increment", "increment", (0, 1, 2)),
          ("turing_machine_cot/traces", "traces", (0, 1, 2, 3, 4, 5)), ("turing_machine_cot/machines", "machines", (0, 1, 2, 3)),
-         ("passkey/grid", "passkey", (0, 1, 2, 3, 4, 5, 6)), ("position_study/study", "study", (0, 1, 2, 5, 6, 8, 10)),
+         ("passkey/grid", "passkey", (0, 1, 2, 3, 4, 5)), ("passkey/eight", "eight", (0,)),
+         ("position_study/study", "study", (0, 1, 2, 5, 6, 8, 10)),
          ("rasp_length/algorithms", "rasp", (0, 1, 2, 3))]              # experiment, block, figures
 
 

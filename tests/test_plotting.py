@@ -156,3 +156,13 @@ def test_a_map_with_nothing_below_it_says_its_lengths(monkeypatch, tmp_path):
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, path, **_: (drawn.append(self), path.touch()))
     plotting.heat([{"run": str(run), "metrics": {"found": {"8@0": 1.0, "16@1": 0.5}}} for run in range(6)], "found", tmp_path / "found.png")
     assert [axes.xaxis.get_tick_params()["labelbottom"] for axes in drawn[0].axes if axes.get_visible()] == 2 * [False] + 4 * [True]
+
+
+def test_a_map_shows_the_median_over_seeds_and_says_so(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, path, **_: (drawn.append(self), path.touch()))
+    lines = [{"run": "rope", "metrics": {"found": {"8@0": share, "16@0": share / 2}}} for share in (0.0, 0.8, 1.0)]
+    plotting.heat(lines, "found", tmp_path / "found.png")
+    plotting.heat(lines[:1], "found", tmp_path / "one.png")
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["0.8", "0.4"]
+    assert "median of 3 seeds" in [text.get_text() for text in drawn[0].texts] and not any("seeds" in text.get_text() for text in drawn[1].texts)

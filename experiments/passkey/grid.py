@@ -17,14 +17,11 @@ in place of two (`mamba2_heads`), with step sizes that start at 1e-4 to 2e-4 in 
 and erases goes with its step size), and with both (`mamba2_closed`). Mamba-2 below attention. Two layers of one width, one rate, one budget; each
 learns first on rows of up to 35.
 
-`_eight` are three of them with keys of eight digits, and twice the steps: of four digits plain RoPE finds nearly all at twice the trained length.
-They were declared after all others, and after trials of RoPE on a seed of their own had found .4 there and nothing at four times.
-
 The filler in training is a cycle of five tokens. `_random` reads the same weights with the same five tokens in random order, which a state
 cannot compress; `_decoy` with digits among them and spans "KEY2 d d d d" that are wrong, after a marker that no training row had.
-A share of 100 problems at each length, 20 at each depth; guessing is right once in ten thousand, or in a hundred million.
-One to five minutes for a trained run on one of two cores, an hour and a half in all on both, and three quarters of an hour for `_eight`, on a slower
-machine. Size gpu trains on rows of 1,024, size paper on rows of 8,192; neither has been run.
+A share of 100 problems at each length, 20 at each depth; guessing is right once in ten thousand.
+One to five minutes for a trained run on one of two cores, an hour and a half in all on both. Size gpu trains on rows of 1,024, size paper on rows
+of 8,192; neither has been run. Keys of eight digits are in passkey/eight.
 Deviation: the original is a sentence in English text, read by models of billions of parameters.
 """
 from dataclasses import replace
@@ -51,7 +48,6 @@ READ = ("linear", "yarn", "dynamic_ntk")
 READ_FAST = tuple(f"{name}_fast" for name in READ)
 FILLED = ("nope", "hard_alibi_log_n", "window_nope", "s4d_wide", "mamba2", "mamba2_closed", "mamba2_attention")
 FILLERS = ("random", "decoy")
-DIGITS, LONGER = 8, ("rope", "rope_fast", "p_rope")            # who is also trained with keys of so many digits
 WINDOWS = (2, 4)                                               # of Hard-ALiBi, on half of the heads
 SLOW = dict(dt_min=1e-4, dt_max=2e-4)                          # where the step sizes of Mamba-2 start
 TURN = 2 * np.pi                                               # positions in which a plane of frequency 1 turns once
@@ -76,23 +72,12 @@ def models(base, heads, T):
     return {name: replace(base, **change) for name, change in changes.items()}
 
 
-def longer(run):
-    """The run with keys of DIGITS digits in rows of the same length, and twice the steps."""
-    task = replace(run.data.task, digits=DIGITS)
-    data = replace(run.data, task=task, max_length=run.data.width - 2 * DIGITS - 3)
-    lengths = lambda ev: tuple(data.max_length if n == run.data.max_length else n for n in ev.lengths)
-    return replace(run, data=data, train=replace(run.train, steps=2 * run.train.steps),
-                   evals=tuple(replace(ev, lengths=lengths(ev)) for ev in run.evals),
-                   start=replace(run.start, data=replace(run.start.data, task=task)))
-
-
 def runs(base, heads, first, further):
     """first: (data, train) that every run starts with. further: evaluations of models whose memory does not grow."""
     T = base.data.width
     start = replace(base, data=first[0], train=first[1])
     found = {name: replace(base, model=model, start=replace(start, model=model), evals=base.evals + further * (name in CONSTANT))
              for name, model in models(base.model, heads, T).items()}
-    found |= {f"{name}_eight": longer(found[name]) for name in LONGER}
     scaled = {"linear": Linear(S, T), "yarn": Yarn(S, T), "dynamic_ntk": DynamicNtk(1.0, T)}
     for base_of in ROPES:
         read = {name: replace(found[base_of].model, position=replace(found[base_of].model.position, scaling=scaled[name])) for name in READ}
@@ -128,7 +113,7 @@ POD = replace(
 )
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(DepthMatch((32, 117, 256), depths=(0.0, 0.5, 1.0), samples=4),))
-FEW = ("rope", "rope_eight", "yarn", "window_nope", "s4d", "mamba2_attention_random", "s4d_wide_decoy")
+FEW = ("rope", "yarn", "window_nope", "s4d", "mamba2_attention_random", "s4d_wide_decoy")
 RUNS = {
     "smoke": {name: run for name, run in runs(SMOKE, HEADS, (FIRST[0], SMOKE.train), (DepthMatch((512,), samples=4, depths=(0.0, 1.0)),)).items()
               if name in FEW},
@@ -159,19 +144,6 @@ CLAIMS = (
     Claim("slow-planes-end-the-search", "With the planes stopped that do not turn once within the trained length either RoPE finds more beyond it.",
           source="arXiv 2410.06205",
           holds=tuple(at(f"p_{base}", n) >= at(base, n) + 0.1 for base, n in (("rope", 512), ("rope_fast", 256), ("rope_fast", 512)))),
-    Claim("rope-fails-at-eight-digits", "With keys of eight digits plain RoPE finds next to nothing at twice its training length.",
-          source="arXiv 2306.15595, section 1",
-          holds=tuple(part for run in ROPES for part in (at(f"{run}_eight", 109) >= 0.95, at(f"{run}_eight", 256) <= 0.2))),
-    Claim("not-half-as-far-again",
-          "Of keys of eight digits plain RoPE finds next to none that stand half as far again as any in training, or farther.",
-          holds=tuple(part for run in ROPES
-                      for part in (at(f"{run}_eight", 109) >= 0.95, *(cell(f"{run}_eight", 256, depth) <= 0.2 for depth in (0.0, 0.25))))),
-    Claim("nothing-at-four-times", "At four times its training length plain RoPE finds next to no key of eight digits, wherever it stands.",
-          holds=tuple(part for run in ROPES for part in (at(f"{run}_eight", 109) >= 0.95, at(f"{run}_eight", 512) <= 0.2))),
-    Claim("stopped-planes-find-eight-digits",
-          "With the planes stopped that do not turn once within the trained length RoPE finds most keys of eight digits at twice.",
-          source="arXiv 2410.06205", holds=(at("p_rope_eight", 109) >= 0.95, at("p_rope_eight", 256) >= 0.9,
-                                            at("p_rope_eight", 512) >= at("rope_eight", 512) + 0.3)),
     Claim("scaled-rope-reads-on", "With its frequencies scaled the same weights find more, without training.", source="arXiv 2309.00071",
           holds=tuple(at(name + base.removeprefix("rope"), n) >= at(base, n) + 0.1
                       for base in ROPES for name in ("yarn", "dynamic_ntk") for n in (256, 512))),
@@ -207,14 +179,11 @@ FIGURES = (
     *(Figure("depth_mean", title=f"Passkeys found: {title}", y_label="found, mean over depths", runs=names, **FILLER) for title, names in {
         "attention by position scheme": ATTENTION, "one set of weights, RoPE scaled": ("rope", *READ),
         "the same for the RoPE that turns faster": ("rope_fast", *READ_FAST),
-        "RoPE and keys of eight digits": tuple(f"{name}_eight" for name in LONGER),
         "states of constant size, and one below attention": (*CONSTANT, "mamba2_attention"),
         **{KINDS[filler]: tuple(f"{name}_{filler}" for name in FILLED) for filler in FILLERS},
     }.items()),
     Figure("depth_match", title="Found by length and depth, trained to 117 (gpu: 1,013): attention", **MAP,
            runs=(*ATTENTION, *(f"{name}{which}" for which in ("", "_fast") for name in ("yarn", "dynamic_ntk")))),
-    Figure("depth_match", title="Found by length and depth, trained to 109 (gpu: 1,005): keys of eight digits", **MAP,
-           runs=tuple(f"{name}_eight" for name in LONGER)),
     Figure("depth_match", title="Found by length and depth, trained to 117 (gpu: 1,013): states", runs=(*CONSTANT, "mamba2_attention"), **MAP),
     *(Figure("depth_match", title=f"Found by length and depth: {KINDS[filler]}", runs=tuple(f"{name}_{filler}" for name in FILLED), **MAP)
       for filler in FILLERS),
