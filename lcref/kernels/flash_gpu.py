@@ -108,7 +108,7 @@ def flash_attention(q, k, v, *, mask=None, slopes=None, scale=None, soft_cap=Non
     fill = lambda x, n, width: pad(pad(x, 1, n), 3, width)
     ids = lambda ids, n: pad(jnp.broadcast_to(jnp.atleast_2d(jnp.asarray(ids, jnp.int32)), (B, np.shape(ids)[-1])), 1, n)
     out, lse = flash(plan, fill(q, rows, K), fill(k, columns, K), fill(v, columns, V), None if slopes is None else jnp.asarray(slopes, jnp.float32),
-                     None if documents is None else (ids(documents.q_ids, rows), ids(documents.k_ids, columns)), tables(mask, rows, S, tiles))
+                     None if documents is None else (ids(documents.q_ids, rows), ids(documents.k_ids, columns)), tables(mask, T, rows, S, tiles))
     return out[:, :T, :, :v.shape[3]], lse[:, :, :T]
 
 
@@ -117,9 +117,9 @@ def fitted(tiles, T, S):
     return tiles._replace(q=min(tiles.q, max(16, pl.next_power_of_2(T))), k=min(tiles.k, max(16, pl.next_power_of_2(S))))
 
 
-def tables(mask, T, S, tiles):
-    """For each of the three kernels, its (full, part): the `runs` of tiles that each program visits."""
-    cut = {(each.q, each.k): kinds(mask, T, S, each.q, each.k) for each in tiles}
+def tables(mask, T, rows, S, tiles):
+    """For each of the three kernels, its (full, part): the `runs` of tiles that each program visits. Queries from T to `rows` visit none."""
+    cut = {(each.q, each.k): np.pad(found := kinds(mask, T, S, each.q, each.k), ((0, rows // each.q - len(found)), (0, 0))) for each in tiles}
     forward, dq, dkv = (cut[each.q, each.k] for each in tiles)
     return tuple((runs(of == FULL), runs(of == PARTIAL)) for of in (forward, dq, dkv.T))
 

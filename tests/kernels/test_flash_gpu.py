@@ -81,9 +81,10 @@ def test_documents_known_only_at_run_time():
 @pytest.mark.parametrize("mask, live, most", [(causal(), 136, 1), (causal() & window(256), 45, 2), (everything(), 256, 1),
                                               (causal() & (window(256) | sinks(4)), 58, 3)], ids=["causal", "window", "everything", "window and sinks"])
 def test_the_tables_name_every_live_tile_once_and_nothing_else(mask, live, most):
-    """2,048 tokens in tiles of 128, from the queries' side and from the keys'."""
+    """2,048 tokens in tiles of 128, from the queries' side and from the keys'; a 17th tile of queries is filling, and visits none."""
     cut = Tiles(128, 128, 4, 1)
-    by_query, again, by_key = tables(mask, 2048, 2048, Passes(cut, cut, cut))
+    by_query, again, by_key = tables(mask, 2048, 2048 + 128, 2048, Passes(cut, cut, cut))
+    assert len(by_query[0]) == len(by_query[1]) == 17 and len(by_key[0]) == 16
     assert max(table.shape[1] for table in by_query) == most
     named = lambda table: [(i, j) for i, row in enumerate(table) for start, stop in row for j in range(start, stop)]
     for (full, part), flip in ((by_query, False), (again, False), (by_key, True)):
