@@ -145,8 +145,11 @@ def panel(axes, lines: list[dict], figure, reference: list[dict] = ()) -> None:
     label_ends(axes, ends, style)
 
 
-def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label="length", y_label="depth") -> Path:
-    """One panel per run of a metric whose slices are "x@y", shares from 0 (dark) to 1 (light), the median over seeds written in every cell.
+MIDDLE = {"seeds": ("median", statistics.median), "samples": ("mean", statistics.mean)}        # a sample is found or not: its mean is a share
+
+
+def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label="length", y_label="depth", over="seeds") -> Path:
+    """One panel per run of a metric whose slices are "x@y", shares from 0 (dark) to 1 (light) in every cell, of several lines their MIDDLE.
 
     KeyError for a metric that no line has. heat(lines, "passkey", "passkey.png")
     """
@@ -165,15 +168,17 @@ def heat(lines: list[dict], metric: str, path: str | Path, *, title="", x_label=
                         facecolor="white")
         canvas.suptitle(title, fontsize=12, fontweight="bold", x=0.01, ha="left")
         grid = canvas.subplots(rows, columns, squeeze=False, sharex=True, sharey=True).ravel()
+        most = 1
         for place, (axes, run) in enumerate(zip(grid, runs)):
-            cells(axes, [line for line in lines if line["run"] == run], metric, run, x_label="", y_label="", xs=xs, ys=ys)
+            own = [line for line in lines if line["run"] == run]
+            most = max(most, cells(axes, own, metric, run, x_label="", y_label="", xs=xs, ys=ys, over=over))
             axes.tick_params("x", rotation=45 if max(map(len, xs)) > 4 else 0, labelbottom=place >= len(runs) - columns)     # nothing below it
         for axes in grid[len(runs):]:
             axes.set_visible(False)
         canvas.supxlabel(x_label, fontsize=11)
         canvas.supylabel(y_label, fontsize=11)
-        if (seeds := max(sum(line["run"] == run for line in lines) for run in runs)) > 1:
-            canvas.text(0.995, 0.01, f"median of {seeds} seeds", ha="right", va="bottom", fontsize=9, color="#555555")
+        if most > 1:
+            canvas.text(0.995, 0.01, f"{MIDDLE[over][0]} of {most} {over}", ha="right", va="bottom", fontsize=9, color="#555555")
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         fresh = Path(path).with_suffix(".tmp")
         canvas.savefig(fresh, format="png")
@@ -290,15 +295,15 @@ def lines(axes, x, curves, *, x_label="", y_label="", title="", trained_to=None,
     axes.legend(frameon=False, fontsize=9)
 
 
-def cells(axes, lines, metric, title="", *, x_label="length", y_label="depth", xs=None, ys=None):
-    """Slices "x@y" of one run as cells from 0 (dark) to 1 (light), the median over lines in each; xs, ys: columns and rows, where others share them.
-    cells(axes, lines_of_yarn, "passkey", "yarn")"""
+def cells(axes, lines, metric, title="", *, x_label="length", y_label="depth", xs=None, ys=None, over="seeds"):
+    """Slices "x@y" of one run as cells from 0 (dark) to 1 (light), the MIDDLE over lines in each; xs, ys: columns and rows, where others share them.
+    Returns how many lines a cell has at most. cells(axes, lines_of_yarn, "passkey", "yarn")"""
     found = {}
     for line in lines:
         for name, value in line["metrics"].get(metric, {}).items():
             found.setdefault(tuple(name.split("@")), []).append(value)
     xs, ys = (given or sorted({place[i] for place in found}, key=float) for i, given in enumerate((xs, ys)))
-    shares = [[statistics.median(got) if (got := found.get((x, y))) else math.nan for x in xs] for y in ys]
+    shares = [[MIDDLE[over][1](got) if (got := found.get((x, y))) else math.nan for x in xs] for y in ys]
     axes.imshow(shares, vmin=0, vmax=1, cmap="cividis", aspect="auto")
     for i, row in enumerate(shares):
         for j, share in enumerate(row):
@@ -309,3 +314,4 @@ def cells(axes, lines, metric, title="", *, x_label="length", y_label="depth", x
     axes.set_title(title, loc="left", fontsize=11)
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
+    return max(map(len, found.values()), default=0)

@@ -154,7 +154,7 @@ def draw_extension(lines: list[dict], path: Path) -> None:
         console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
         console.print(report.table(keys, figure, console.width), highlight=False, markup=False)
         drawn.append(plotting.heat(keys, "passkey", path.with_name(f"{path.stem}.passkey.png"), title=figure.title, x_label="tokens",
-                                   y_label="depth of the key"))
+                                   y_label="depth of the key", over="samples"))
     console.print()
     for picture in drawn:
         print(f"figure   {picture}")

@@ -166,3 +166,14 @@ def test_a_map_shows_the_median_over_seeds_and_says_so(monkeypatch, tmp_path):
     plotting.heat(lines[:1], "found", tmp_path / "one.png")
     assert [text.get_text() for text in drawn[0].axes[0].texts] == ["0.8", "0.4"]
     assert "median of 3 seeds" in [text.get_text() for text in drawn[0].texts] and not any("seeds" in text.get_text() for text in drawn[1].texts)
+
+
+def test_a_map_of_samples_shows_their_share(monkeypatch, tmp_path):
+    """One line per prompt, as `lcref extend` writes: a cell of one is no median of all lines."""
+    drawn = []
+    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda self, path, **_: (drawn.append(self), path.touch()))
+    lines = [{"run": "yarn", "metrics": {"found": {slice_: found}}} for slice_, found in (("8@0", 1.0), ("16@0", 0.0), ("16@0", 1.0), ("16@0", 1.0))]
+    plotting.heat(lines, "found", tmp_path / "found.png", over="samples")
+    plotting.heat(lines[:2], "found", tmp_path / "one.png", over="samples")
+    assert [text.get_text() for text in drawn[0].axes[0].texts] == ["1", "0.67"]
+    assert "mean of 3 samples" in [text.get_text() for text in drawn[0].texts] and not any("sample" in text.get_text() for text in drawn[1].texts)
