@@ -24,7 +24,7 @@ from lcref.tasks.reverse import Reverse
 from lcref.tasks.selective_copy import SelectiveCopy
 from lcref.tasks.show import show
 from lcref.tasks.sort import Sort, SortDuplicates
-from lcref.tasks.sort_hints import Count, Crowded, Fill, Predecessor, Successor
+from lcref.tasks.sort_hints import Clustered, Count, Crowded, Fill, Predecessor, Successor
 from lcref.tasks.sort_orders import SortInOrder
 from lcref.tasks.source import HintedSource, TaskSource
 from lcref.tasks.task import BOS, CONTENT, EOS, PAD, SEP, Batch, Task, mixed
@@ -48,6 +48,7 @@ TASKS = {
     "fill": Fill,
     "crowded": Crowded,
     "crowded_duplicates": partial(Crowded, duplicates=True),
+    "clustered": Clustered,
     "increment": Increment,
     "increment_reversed": IncrementReversed,
     "nines": Nines,

@@ -5,10 +5,11 @@
     count         ^ 33 19 33 count 33            #2       how often it occurs
     fill          ^ 33 19 106 fill 19 ? 106      33       what the gap in the sorted list is
     crowded       ^ 33 31 34 |                   31 33 34 $    the whole question, of numbers that are close to one another
+    clustered     ^ 33 90 34 |                   33 34 90 $    and of some that are close and some that are far
 
 Sorting is repeating one step, y' = min { x : x > y }, and the successor hint is that step from any number at all, not only from those that
 stand last in a list sorted so far: what can be looked up instead (how long the answer is already) does not help there.
-`crowded` is ours: what is hard about long lists is rare in short ones, neighbours that differ by one, and numbers that repeat.
+`crowded` and `clustered` are ours: what is hard about long lists is rare in short ones, neighbours that differ by one, and numbers that repeat.
 Ids are those of lcref/tasks/sort.py; the counts come behind them. Deviation: the paper's exact formats and proportions were not available.
 """
 
@@ -224,3 +225,25 @@ class Crowded(Sort):
         else:
             drawn = np.argsort(np.where(np.arange(self.values) < width, rng.random((batch, self.values)), 2), axis=1)[:, :length]
         return (rng.integers(self.values - width + 1) + drawn).astype(np.int32)
+
+
+@dataclass(frozen=True)
+class Clustered(Sort):
+    """Lists to sort of values about one of them, anywhere: different v, drawn one after another with weights 1 / (1 + |v - centre|).
+
+    Their distances from the centre are about log-uniform: neighbours that differ by one, as in long lists, between others that are far, in one list
+    and at every place, the ends included (an interval that lies within the values, as in Crowded, seldom holds the first or the last). The draws are
+    the largest of ln weight + Gumbel noise (the Gumbel top-k trick, arXiv 1903.06059). Otherwise as Sort. Cost: O(values log values) a row to draw.
+
+    >>> print(show(Clustered(), np.random.default_rng(0), length=6, samples=1))
+    length 6
+    inputs   ^   116 107 110 112 91 10 |  10 91  107 110 112 116
+    targets  116 107 110 112 91  10 |  10 91 107 110 112 116 $
+    scored                             *  *  *   *   *   *   *
+    """
+
+    def draw(self, rng: np.random.Generator, batch: int, length: int) -> np.ndarray:
+        centre = rng.integers(self.values, size=(batch, 1))
+        weights = 1 / (1 + np.abs(np.arange(self.values) - centre))
+        drawn = np.argsort(-(np.log(weights) + rng.gumbel(size=weights.shape)), axis=1)[:, :length]
+        return rng.permuted(drawn, axis=1).astype(np.int32)

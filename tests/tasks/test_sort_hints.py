@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lcref.tasks import BOS, CONTENT, EOS, SEP, TASKS, Crowded, Sort, SortDuplicates
+from lcref.tasks import BOS, CONTENT, EOS, SEP, TASKS, Clustered, Crowded, Sort, SortDuplicates
 
 
 def row(task, numbers, question):
@@ -55,6 +55,30 @@ def test_crowded_lists_of_few_values():
     assert sorted(Crowded(5).sample(np.random.default_rng(0), 1, 5).inputs[0, 1:6] - CONTENT) == [0, 1, 2, 3, 4]
     with pytest.raises(ValueError, match="too long"):
         Crowded(5).sample(np.random.default_rng(0), 1, 6)
+
+
+def test_clustered_lists_are_close_and_far_at_every_place():
+    """Each list holds neighbours and numbers far from them; the first and the last value are as often beside a neighbour as those between."""
+    rows, n = 8000, 20
+    numbers = Clustered(500).sample(np.random.default_rng(0), rows, n).inputs[:, 1:n + 1] - CONTENT
+    assert (np.diff(numbers, axis=1) > 0).mean().round(1) == 0.5                              # in random order
+    numbers = np.sort(numbers, axis=1)
+    gaps = np.diff(numbers, axis=1)
+    assert gaps.min() == 1 and ((gaps == 1).any(1) & (gaps >= 30).any(1)).mean() > 0.9
+    pairs = np.bincount(numbers[:, :-1][gaps == 1], minlength=499) / rows                     # how often a list holds v and v + 1
+    ends = (pairs[:10].mean() + pairs[-10:].mean()) / 2
+    assert pairs.min() > 0.002 and 0.5 < ends / pairs[200:300].mean() < 2
+    numbers = np.sort(Crowded(500).sample(np.random.default_rng(0), rows, n).inputs[:, 1:n + 1] - CONTENT, axis=1)
+    crowded = np.bincount(numbers[:, :-1][np.diff(numbers, axis=1) == 1], minlength=499) / rows
+    assert (crowded[:10].mean() + crowded[-10:].mean()) / 2 < 0.5 * crowded[200:300].mean()   # which those in an interval are not
+
+
+@pytest.mark.parametrize("length", [1, 7])
+def test_clustered_lists_of_few_values(length):
+    numbers = Clustered(7).sample(np.random.default_rng(0), 50, length).inputs[:, 1:length + 1] - CONTENT
+    assert all(len(set(row)) == length for row in numbers.tolist()) and numbers.min() == 0 and numbers.max() == 6
+    with pytest.raises(ValueError, match="too long"):
+        Clustered(7).sample(np.random.default_rng(0), 1, 8)
 
 
 def test_ends_of_the_list_are_asked_for_too():
