@@ -6,8 +6,9 @@
 What sorts 100 of 128 numbers in task_hinting/sorting (logits sharpened with ln n, no positions) has here four times as many numbers to tell apart,
 and in a list of 400 nearly all are neighbours, which in a list of 20 of 512 they seldom are. A model that sorts attends from each number to the next
 larger one that is there; where it erred, in trials, was at the same few of the 512 numbers in every list, as if the order were learned but for these.
-Half of the rows are clustered lists, in which neighbours are common, at every place. (The crowded ones of task_hinting/crowded, from an interval, seldom
-hold the first or the last number, and left more errors in trials.) A number is read and written with one vector (`tie_embeddings`), so that what teaches one of them its place teaches both; `clustered-untied` has two.
+Half of the rows are clustered lists, in which neighbours are common, at every place. (The crowded ones of task_hinting/crowded, from an interval,
+seldom hold the first or the last number, and left more errors in trials.) A number is read and written with one vector (`tie_embeddings`), so that
+what teaches one of them its place teaches both; `clustered-untied` has two.
 `uniform`, the control, trains on lists of uniform draws alone. All for the same 10,000 steps, but `clustered-2x`, which has twice as many. It was
 added, with its claims, when the first seed of `clustered` was known (.92 of the lists of 200 sorted), and none of any other.
 
