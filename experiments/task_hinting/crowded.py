@@ -9,7 +9,7 @@ in a list of 20, most in a list of 100. Models without positions, their logits s
 part of the values whose width is log-uniform. Each on the same budget of steps and rows.
 These models have embeddings that begin at a deviation of 0.5; those of `small` begin at 0.02, as elsewhere. The supposition is that numbers then look
 alike to the layers above, so that who counts one counts its neighbours too. `softmax`: crowded lists without the sharpening.
-`pool`: of 512 different numbers, up to 400 at once, where nearly all are neighbours; plain, and with crowded lists.
+`pool`: of 512 different numbers, up to 400 at once, where nearly all are neighbours; plain, and with crowded lists (goes on in task_hinting/pool).
 
 Depth, width and embeddings were chosen in trials with another seed. About 7 minutes for one run on one of two cores, an hour and a half in all. Sizes
 gpu and paper have not been run yet.

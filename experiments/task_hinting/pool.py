@@ -6,15 +6,15 @@
 What sorts 100 of 128 numbers in task_hinting/sorting (logits sharpened with ln n, no positions) has here four times as many numbers to tell apart,
 and in a list of 400 nearly all are neighbours, which in a list of 20 of 512 they seldom are. A model that sorts attends from each number to the next
 larger one that is there; where it erred, in trials, was at the same few of the 512 numbers in every list, as if the order were learned but for these.
-Half of the rows are clustered lists, in which neighbours are common, at every place. (The crowded ones of task_hinting/crowded, from an interval,
-seldom hold the first or the last number, and left more errors in trials.) A number is read and written with one vector (`tie_embeddings`), so that
-what teaches one of them its place teaches both; `clustered-untied` has two.
-`uniform`, the control, trains on lists of uniform draws alone. All for the same 10,000 steps, but `clustered-2x`, which has twice as many. It was
-added, with its claims, when the first seed of `clustered` was known (.92 of the lists of 200 sorted), and none of any other.
+Half of the rows are clustered lists, in which neighbours are common, at every place; those of task_hinting/crowded, from an interval, seldom hold the
+first or the last number. A number is read and written with one vector (`tie_embeddings`), so that what teaches one of the two its place teaches both.
+`uniform`, the control, trains on lists of uniform draws alone. Both for 10,000 steps; `clustered-2x` has twice as many. It was added, with its
+claims, when the first seed of `clustered` was known (.92 of the lists of 200 sorted), and no other.
 
-The recipe (width 128, embeddings that begin small, no list shorter than 10, tied, clustered) comes from trials with another seed. A first one, 64
-wide, untied, crowded, four times as long, was run with the first of the seeds used here, sorted .25 of the lists of 200 and was withdrawn.
-Seven minutes for one run on 2 cores, thirteen for `clustered-2x`, an hour and three quarters in all. Sizes gpu and paper have not been run.
+The recipe (128 wide, embeddings that begin small, no list shorter than 10, tied, clustered) comes from trials with another seed, where arms without
+tied embeddings, or with crowded lists, left more errors. A first recipe, 64 wide, untied, crowded, four times as long, was run with the first of the
+seeds used here, sorted .25 of the lists of 200 and was withdrawn.
+Seven minutes for one run on 2 cores, a quarter of an hour for `clustered-2x`; an hour and a half in all. Sizes gpu and paper have not been run.
 Deviation: the paper's (arXiv 2310.00726) sizes and formats were not available to us; it goes to 100 numbers.
 """
 from dataclasses import replace
@@ -30,13 +30,12 @@ VALUES, LENGTHS = 512, (20, 50, 100, 200, 300, 400)
 
 def runs(base, lengths, d_model, head_dim):
     data = HintedSource(Sort(VALUES), min_length=10, max_length=20, hint=Clustered(VALUES), fraction=0.5)
-    model = replace(base.model, vocab=data.vocab, d_model=d_model, mixer=replace(base.model.mixer, head_dim=head_dim), feed_forward=Mlp(d_model))
-    untied = replace(base, data=data, model=model, evals=tuple(replace(ev, lengths=lengths) for ev in base.evals))
-    clustered = replace(untied, model=replace(model, tie_embeddings=True))
+    model = replace(base.model, vocab=data.vocab, d_model=d_model, mixer=replace(base.model.mixer, head_dim=head_dim), feed_forward=Mlp(d_model),
+                    tie_embeddings=True)
+    clustered = replace(base, data=data, model=model, evals=tuple(replace(ev, lengths=lengths) for ev in base.evals))
     return {
         "clustered": clustered,
         "clustered-2x": replace(clustered, train=replace(clustered.train, steps=2 * clustered.train.steps)),
-        "clustered-untied": untied,
         "uniform": replace(clustered, data=replace(data, fraction=0.0)),
     }
 
@@ -49,17 +48,14 @@ at = lambda run, n: of(run, "exact_match", n)
 CLAIMS = (
     Claim("sorts-200-of-512", "Trained to 20 of 512 numbers, in part on clustered lists, a model with tied embeddings sorts 200 of them.",
           source="arXiv 2310.00726", holds=(at("clustered", 20) >= 0.95, at("clustered", 200) >= 0.95)),
-    Claim("sorts-400-of-512", "And 400.", source="arXiv 2310.00726", holds=(at("clustered", 20) >= 0.95, at("clustered", 400) >= 0.95)),
+    Claim("sorts-400-of-512", "Trained so it sorts 400 of 512.", source="arXiv 2310.00726", holds=(at("clustered", 20) >= 0.95, at("clustered", 400) >= 0.95)),
     Claim("sorts-200-in-time", "In twice the steps it sorts 200 of 512.", source="arXiv 2310.00726",
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 200) >= 0.95)),
     Claim("sorts-400-in-time", "In twice the steps it sorts 400 of 512.", source="arXiv 2310.00726",
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 400) >= 0.95)),
     Claim("uniform-lists-end", "Without such lists it does not, though lists of 20 are sorted.",
           holds=(at("uniform", 20) >= 0.95, at("uniform", 200) <= 0.2, at("uniform", 400) <= 0.2)),
-    Claim("one-vector-a-number", "At equal steps one vector a number, read and written, leaves more long lists without an error than two.",
-          holds=tuple(at("clustered", n) >= at("clustered-untied", n) + 0.1 for n in (200, 400))),
-    Claim("near-at-no-cost", "Within the trained length neither the clustered lists nor the one vector cost anything.",
-          holds=(at("clustered", 20) >= at("uniform", 20) - 0.01, at("clustered", 20) >= at("clustered-untied", 20) - 0.01)),
+    Claim("clusters-at-no-cost", "Within the trained length clustered lists cost nothing.", holds=(at("clustered", 20) >= at("uniform", 20) - 0.01,)),
 )
 NUMBERS = dict(x_label="numbers to sort", trained_to="data.max_length")
 FIGURES = (
