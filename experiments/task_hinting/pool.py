@@ -47,11 +47,11 @@ PAPER = SORTING.paper
 at = lambda run, n: of(run, "exact_match", n)
 CLAIMS = (
     Claim("sorts-200-of-512", "Trained to 20 of 512 numbers, in part on clustered lists, a model with tied embeddings sorts 200 of them.",
-          source="arXiv 2310.00726", holds=(at("clustered", 20) >= 0.95, at("clustered", 200) >= 0.95)),
-    Claim("sorts-400-of-512", "Trained so it sorts 400 of 512.", source="arXiv 2310.00726", holds=(at("clustered", 20) >= 0.95, at("clustered", 400) >= 0.95)),
-    Claim("sorts-200-in-time", "In twice the steps it sorts 200 of 512.", source="arXiv 2310.00726",
+          holds=(at("clustered", 20) >= 0.95, at("clustered", 200) >= 0.95)),
+    Claim("sorts-400-of-512", "Trained so it sorts 400 of 512.", holds=(at("clustered", 20) >= 0.95, at("clustered", 400) >= 0.95)),
+    Claim("sorts-200-in-time", "In twice the steps it sorts 200 of 512.",
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 200) >= 0.95)),
-    Claim("sorts-400-in-time", "In twice the steps it sorts 400 of 512.", source="arXiv 2310.00726",
+    Claim("sorts-400-in-time", "In twice the steps it sorts 400 of 512.",
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 400) >= 0.95)),
     Claim("uniform-lists-end", "Without such lists it does not, though lists of 20 are sorted.",
           holds=(at("uniform", 20) >= 0.95, at("uniform", 200) <= 0.2, at("uniform", 400) <= 0.2)),
