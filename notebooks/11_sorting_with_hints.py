@@ -272,15 +272,14 @@ for ax, declared in zip(axes, (sorting.figures[2], sorting.figures[1], sorting.f
 #
 # With repetitions a number is also to be counted, and in lists of 20 out of 100 values few occur more than once. Three layers, trained on such lists
 # (`repeated`), with `Successor` or `Count` hints in half of the rows, or with half of the rows `Crowded`: lists of the same lengths, drawn from a part of
-# the values, so that numbers repeat and are close, as they do and are in long lists. Below, the same with 512 different values and up to 400 of them
-# (committed results, three seeds: `lcref run task_hinting/crowded`).
+# the values, so that numbers repeat and are close, as they do and are in long lists. Below, 512 different values and up to 400 of them. Half of the rows
+# are `Clustered` there: values about one of the 512, at distances from one to hundreds; and a number is read and written with one vector, which helps
+# (committed results, three seeds: `lcref run task_hinting/crowded` and `task_hinting/pool`).
 
 # %%
-crowded = load("task_hinting/crowded")[0]
-measured = results.read(shipped("results") / "task_hinting/crowded.cpu.jsonl")
 figure, axes = plt.subplots(2, 1, figsize=(9, 8.5), layout="constrained")
-for ax, declared in zip(axes, (crowded.figures[0], crowded.figures[2])):
-    plotting.panel(ax, measured, declared)
+for ax, name in zip(axes, ("task_hinting/crowded", "task_hinting/pool")):
+    plotting.panel(ax, results.read(shipped("results") / f"{name}.cpu.jsonl"), load(name)[0].figures[0])
 
 # %% [markdown]
 # Lists of 20 with repetitions are sorted by all of them. Longer ones are where they part: hints cost again, and crowded lists carry most of the way to a

@@ -8,13 +8,14 @@ and in a list of 400 nearly all are neighbours, which in a list of 20 of 512 the
 larger one that is there; where it erred, in trials, was at the same few of the 512 numbers in every list, as if the order were learned but for these.
 Half of the rows are clustered lists, in which neighbours are common, at every place; those of task_hinting/crowded, from an interval, seldom hold the
 first or the last number. A number is read and written with one vector (`tie_embeddings`), so that what teaches one of the two its place teaches both.
-`uniform`, the control, trains on lists of uniform draws alone. Both for 10,000 steps; `clustered-2x` has twice as many. It was added, with its
-claims, when the first seed of `clustered` was known (.92 of the lists of 200 sorted), and no other.
+`clustered` is given 10,000 steps, `clustered-2x` twice as many. It was added, with its claims, when the first seed of `clustered` was known (.92 of
+the lists of 200 sorted), and no other. What lists of uniform draws come to, with another recipe, is in task_hinting/crowded (`pool`): by the median
+no list of 100 is sorted. With this one they, and two vectors a number, have not been run on these seeds.
 
 The recipe (128 wide, embeddings that begin small, no list shorter than 10, tied, clustered) comes from trials with another seed, where arms without
 tied embeddings, or with crowded lists, left more errors. A first recipe, 64 wide, untied, crowded, four times as long, was run with the first of the
 seeds used here, sorted .25 of the lists of 200 and was withdrawn.
-Seven minutes for one run on 2 cores, a quarter of an hour for `clustered-2x`; an hour and a half in all. Sizes gpu and paper have not been run.
+Eight minutes for one run of `clustered` on 2 cores, sixteen of `clustered-2x`; an hour and a quarter in all. Sizes gpu and paper have not been run.
 Deviation: the paper's (arXiv 2310.00726) sizes and formats were not available to us; it goes to 100 numbers.
 """
 from dataclasses import replace
@@ -36,7 +37,6 @@ def runs(base, lengths, d_model, head_dim):
     return {
         "clustered": clustered,
         "clustered-2x": replace(clustered, train=replace(clustered.train, steps=2 * clustered.train.steps)),
-        "uniform": replace(clustered, data=replace(data, fraction=0.0)),
     }
 
 
@@ -53,9 +53,6 @@ CLAIMS = (
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 200) >= 0.95)),
     Claim("sorts-400-in-time", "In twice the steps it sorts 400 of 512.",
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 400) >= 0.95)),
-    Claim("uniform-lists-end", "Without such lists it does not, though lists of 20 are sorted.",
-          holds=(at("uniform", 20) >= 0.95, at("uniform", 200) <= 0.2, at("uniform", 400) <= 0.2)),
-    Claim("clusters-at-no-cost", "Within the trained length clustered lists cost nothing.", holds=(at("clustered", 20) >= at("uniform", 20) - 0.01,)),
 )
 NUMBERS = dict(x_label="numbers to sort", trained_to="data.max_length")
 FIGURES = (
