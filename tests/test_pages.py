@@ -92,7 +92,7 @@ SHOWN = [("context_extension/tiny", "context", (0, 2, 3, 5, 6, 8)), ("context_ex
          ("state_space/parity", "parity", (0,)), ("state_space/collapse", "collapse", (0,)),
          ("state_space/recall", "recall", (0, 1)), ("state_space/passkeys", "passkeys", (0, 1, 2, 3)), ("state_space/copying", "copying", (0, 2)),
          ("order_matters/sets", "order", (0, 1, 2, 3)), ("task_hinting/sorting", "sorting", (0, 1, 2, 3)),
-         ("task_hinting/crowded", "crowded", (0, 2)), ("task_hinting/increment", "increment", (0, 1, 2)),
+         ("task_hinting/crowded", "crowded", (0, 2)), ("task_hinting/pool", "pool", (0,)), ("task_hinting/increment", "increment", (0, 1, 2)),
          ("turing_machine_cot/traces", "traces", (0, 1, 2, 3, 4, 5)), ("turing_machine_cot/machines", "machines", (0, 1, 2, 3)),
          ("passkey/grid", "passkey", (0, 1, 2, 3, 4, 5)), ("passkey/eight", "eight", (0,)),
          ("position_study/study", "study", (0, 1, 2, 5, 6, 8, 10)),
