@@ -273,7 +273,7 @@ for ax, declared in zip(axes, (sorting.figures[2], sorting.figures[1], sorting.f
 # With repetitions a number is also to be counted, and in lists of 20 out of 100 values few occur more than once. Three layers, trained on such lists
 # (`repeated`), with `Successor` or `Count` hints in half of the rows, or with half of the rows `Crowded`: lists of the same lengths, drawn from a part of
 # the values, so that numbers repeat and are close, as they do and are in long lists. Below, 512 different values and up to 400 of them. Half of the rows
-# are `Clustered` there: values about one of the 512, at distances from one to hundreds; and a number is read and written with one vector, which helps
+# are `Clustered` there: values about one of the 512, at distances from one to hundreds; `clustered-2x` is trained for twice as many steps
 # (committed results, three seeds: `lcref run task_hinting/crowded` and `task_hinting/pool`).
 
 # %%
