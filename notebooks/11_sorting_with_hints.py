@@ -284,8 +284,8 @@ for ax, name in zip(axes, ("task_hinting/crowded", "task_hinting/pool")):
 # %% [markdown]
 # Lists of 20 with repetitions are sorted by all of them. Longer ones are where they part: hints cost again, and crowded lists carry most of the way to a
 # hundred numbers. They pose in few numbers the problem that long lists pose in many. In a list of 400 of 512 values the successor has to be told from
-# many neighbours that differ by one, which is what the margin above was about. Lists of 20 in which some are close and some are far teach it nearly
-# everywhere; the one number in 3,000 that is wrong still spoils one list of 400 in eight.
+# many neighbours that differ by one, which is what the margin above was about. A wider model with lists of 20 in which some are close and some are far
+# learns it nearly everywhere; the one number in 3,000 that is wrong still spoils one list of 400 in eight. What in its recipe does it is not shown.
 #
 # ## Exercises
 #

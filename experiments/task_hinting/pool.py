@@ -10,12 +10,14 @@ Half of the rows are clustered lists, in which neighbours are common, at every p
 first or the last number. A number is read and written with one vector (`tie_embeddings`), so that what teaches one of the two its place teaches both.
 `clustered` is given 10,000 steps, `clustered-2x` twice as many. It was added, with its claims, when the first seed of `clustered` was known (.92 of
 the lists of 200 sorted), and no other. What lists of uniform draws come to, with another recipe, is in task_hinting/crowded (`pool`): by the median
-no list of 100 is sorted. With this one they, and two vectors a number, have not been run on these seeds.
+no list of 100 is sorted. With this one the control, uniform lists, and two vectors a number were declared, with claims, and taken out for want of
+time before any of their results were known. So it is not shown which part of the recipe it is that helps.
 
 The recipe (128 wide, embeddings that begin small, no list shorter than 10, tied, clustered) comes from trials with another seed, where arms without
 tied embeddings, or with crowded lists, left more errors. A first recipe, 64 wide, untied, crowded, four times as long, was run with the first of the
 seeds used here, sorted .25 of the lists of 200 and was withdrawn.
-Six to ten minutes for one run of `clustered` on 2 cores, 14 to 21 of `clustered-2x`; an hour and a half in all. Sizes gpu and paper have not been run.
+Six to ten minutes for one run of `clustered` on 2 cores, 14 to 21 of `clustered-2x`; an hour and a half in all. Sizes gpu and paper have not been
+run.
 Deviation: the paper's (arXiv 2310.00726) sizes and formats were not available to us; it goes to 100 numbers.
 """
 from dataclasses import replace
@@ -49,9 +51,9 @@ CLAIMS = (
     Claim("sorts-200-of-512", "Trained to 20 of 512 numbers, in part on clustered lists, a model with tied embeddings sorts 200 of them.",
           holds=(at("clustered", 20) >= 0.95, at("clustered", 200) >= 0.95)),
     Claim("sorts-400-of-512", "Trained so it sorts 400 of 512.", holds=(at("clustered", 20) >= 0.95, at("clustered", 400) >= 0.95)),
-    Claim("sorts-200-in-time", "In twice the steps it sorts 200 of 512.",
+    Claim("sorts-200-in-time", "In twice the steps it sorts 200 of 512.", amended="added when one seed of `clustered` was known, none of its own arm",
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 200) >= 0.95)),
-    Claim("sorts-400-in-time", "In twice the steps it sorts 400 of 512.",
+    Claim("sorts-400-in-time", "In twice the steps it sorts 400 of 512.", amended="added when one seed of `clustered` was known, none of its own arm",
           holds=(at("clustered-2x", 20) >= 0.95, at("clustered-2x", 400) >= 0.95)),
 )
 FIGURES = (

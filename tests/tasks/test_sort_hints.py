@@ -73,6 +73,21 @@ def test_clustered_lists_are_close_and_far_at_every_place():
     assert (crowded[:10].mean() + crowded[-10:].mean()) / 2 < 0.5 * crowded[200:300].mean()   # which those in an interval are not
 
 
+def test_clustered_lists_are_drawn_by_their_weights():
+    """Pairs out of five values, as often as one draw after another without replacement gives them."""
+    rows = 200_000
+    expected = np.zeros((5, 5))
+    for centre, first, second in np.ndindex(5, 5, 5):
+        weights = 1 / (1 + np.abs(np.arange(5) - centre))
+        if first != second:
+            chance = weights[first] / weights.sum() * weights[second] / (weights.sum() - weights[first])
+            expected[min(first, second), max(first, second)] += chance / 5
+    pairs = np.sort(Clustered(5).draw(np.random.default_rng(0), rows, 2), axis=1)
+    found = np.bincount(pairs[:, 0] * 5 + pairs[:, 1], minlength=25).reshape(5, 5) / rows
+    assert expected.sum().round(6) == 1 and np.ptp(expected[expected > 0]) > 0.05                # a tolerance of .0045 tells them from even ones
+    assert np.abs(found - expected).max() < 4 * (0.25 / rows) ** 0.5
+
+
 @pytest.mark.parametrize("length", [1, 7])
 def test_clustered_lists_of_few_values(length):
     numbers = Clustered(7).sample(np.random.default_rng(0), 50, length).inputs[:, 1:length + 1] - CONTENT
