@@ -273,8 +273,9 @@ for ax, declared in zip(axes, (sorting.figures[2], sorting.figures[1], sorting.f
 # With repetitions a number is also to be counted, and in lists of 20 out of 100 values few occur more than once. Three layers, trained on such lists
 # (`repeated`), with `Successor` or `Count` hints in half of the rows, or with half of the rows `Crowded`: lists of the same lengths, drawn from a part of
 # the values, so that numbers repeat and are close, as they do and are in long lists. Below, 512 different values and up to 400 of them. Half of the rows
-# are `Clustered` there: values about one of the 512, at distances from one to hundreds; `clustered-2x` is trained for twice as many steps
-# (committed results, three seeds: `lcref run task_hinting/crowded` and `task_hinting/pool`).
+# are `Clustered` there: values about one of the 512, at distances from one to hundreds; `uniform` trains on lists of uniform draws alone, and
+# `clustered-untied` reads and writes a number with two vectors in place of one (committed results, three seeds: `lcref run task_hinting/crowded` and
+# `task_hinting/pool`).
 
 # %%
 figure, axes = plt.subplots(2, 1, figsize=(9, 8.5), layout="constrained")
@@ -285,7 +286,7 @@ for ax, name in zip(axes, ("task_hinting/crowded", "task_hinting/pool")):
 # Lists of 20 with repetitions are sorted by all of them. Longer ones are where they part: hints cost again, and crowded lists carry most of the way to a
 # hundred numbers. They pose in few numbers the problem that long lists pose in many. In a list of 400 of 512 values the successor has to be told from
 # many neighbours that differ by one, which is what the margin above was about. A wider model with lists of 20 in which some are close and some are far
-# learns it nearly everywhere; the one number in 3,000 that is wrong still spoils one list of 400 in eight. What in its recipe does it is not shown.
+# learns it nearly everywhere, and without such lists it does not; what is still wrong, one number in 3,000, spoils one list of 400 in eight.
 #
 # ## Exercises
 #
