@@ -44,8 +44,8 @@ def filtered(logits, temperature=1.0, top_k=None, top_p=None):
     if top_p is not None:
         order = jnp.argsort(-logits, axis=-1)
         share = jax.nn.softmax(jnp.take_along_axis(logits, order, -1), axis=-1)
-        before = jnp.cumsum(share, axis=-1) - share                   # mass of the tokens ranked above: the first is always kept
-        keep = jnp.take_along_axis(before < top_p, jnp.argsort(order, axis=-1), -1)
+        before = jnp.cumsum(share, axis=-1) - share                   # mass of the tokens ranked above: 0 for the first, which is always kept
+        keep = jnp.take_along_axis((before < top_p) | (before <= 0), jnp.argsort(order, axis=-1), -1)
         logits = jnp.where(keep, logits, -jnp.inf)
     return logits
 

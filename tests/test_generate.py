@@ -65,6 +65,12 @@ def test_top_p_keeps_the_smallest_set_that_reaches_p():
         assert (np.where(kept, 0, share).max(-1) <= least).all(), "no token is kept before a likelier one"
 
 
+@pytest.mark.parametrize("top_p", [1e-40, 1e-46])
+def test_a_top_p_below_what_float32_holds_keeps_the_likeliest(top_p):
+    kept = np.isfinite(jax.jit(filtered)(jnp.asarray(LOGITS), 1.0, None, jnp.float32(top_p)))
+    np.testing.assert_array_equal(kept, LOGITS == LOGITS.max(-1, keepdims=True))
+
+
 def test_ties_with_the_last_of_top_k_stay():
     kept = np.isfinite(filtered(jnp.asarray([2.0, 1.0, 1.0, 0.0]), top_k=2))
     assert kept.tolist() == [True, True, True, False]

@@ -46,7 +46,7 @@ def dense(q, k, v, *, return_lse=False, slopes=None, bias=None, **kwargs):
 
 
 def chunked(q, k, v, *, return_lse=False, slopes=None, bias=None, mask=None, q_pos=None, k_pos=None, **kwargs):
-    where = dict(mask=mask, q_pos=slots(q_pos, q.shape[1]), k_pos=slots(k_pos, k.shape[1]))
+    where = dict(mask=mask, q_pos=slots(q_pos, q.shape[1], len(q)), k_pos=slots(k_pos, k.shape[1], len(q)))
     bq, bk = sizes(**where)
     out, lse = attend_chunked_lse(q, k, v, bias=with_slopes(slopes, bias), block_q=bq, block_k=bk, **where, **kwargs)
     return (out, lse) if return_lse else out
@@ -123,7 +123,7 @@ def dot_product_attention(q, k, v, *, mask=None, bias=None, slopes=None, scale=N
     Arguments as in lcref.ops.attention; `slopes` [H] adds ALiBi, `segments` (ids [B,T], or a pair of ids for q and k) adds the packed
     documents' mask. Raises KeyError on an unknown implementation, ValueError on shapes that do not fit and for what a named one cannot do.
     """
-    check(q, k, v)
+    check(q, k, v, mask, soft_cap)
     if implementation is not None and implementation not in IMPLEMENTATIONS:
         raise KeyError(f"unknown implementation {implementation!r}; there are {', '.join(IMPLEMENTATIONS)}")
     if segments is not None:

@@ -17,7 +17,7 @@ from lcref.nn.layers import Linear, Mlp, Rms
 from lcref.nn.mixers.attention import AttentionConfig
 from lcref.nn.positions import Position, Rope
 from lcref.nn.positions.scheme import row_length
-from lcref.ops.numbers import number
+from lcref.ops.numbers import number, whole
 from lcref.ops.positions import plain
 
 
@@ -36,11 +36,10 @@ class DecoderConfig:
 
     def __post_init__(self):
         for name in ("vocab", "d_model", "layers"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            whole("decoder", name, getattr(self, name))
         number("decoder", "embed_std", self.embed_std, least=0)
-        if self.pattern is not None and not self.pattern:
-            raise ValueError("pattern is an empty tuple; give mixer configs, or None to use `mixer` in every layer")
+        if self.pattern is not None and not (isinstance(self.pattern, tuple) and self.pattern):
+            raise ValueError(f"pattern must be a tuple of mixer configs, or None to use `mixer` in every layer; got {self.pattern!r}")
 
     def mixers(self):
         pattern = self.pattern or (self.mixer,)

@@ -16,6 +16,7 @@ from flax import nnx
 
 from lcref.kernels.attention import dot_product_attention
 from lcref.nn.layers import Centred, Linear
+from lcref.ops.numbers import whole
 from lcref.ops.weights import Softmax, Weights
 
 
@@ -32,8 +33,7 @@ class EncoderConfig:
 
     def __post_init__(self):
         for name in ("vocab", "d_model", "layers", "heads", "width", "length"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            whole("encoder", name, getattr(self, name))
         if self.d_model % self.heads:
             raise ValueError(f"heads={self.heads} does not divide d_model={self.d_model}")
 
@@ -59,12 +59,15 @@ class Encoder(nnx.Module):
             raise ValueError(f"rows of {T} tokens are longer than the table of {self.cfg.length} positions")
         if not isinstance(tokens, jax.core.Tracer) and tokens.size and not 0 <= tokens.min() <= tokens.max() < self.cfg.vocab:
             raise ValueError(f"tokens must be from 0 to {self.cfg.vocab - 1}, got {tokens.min()} to {tokens.max()}")
-        tokens = jnp.where(tokens < 0, jnp.int32(self.cfg.vocab), tokens)        # jnp.take counts negative numbers from the end
-        words = jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
-        h = self.norm(words + self.position[...][None, :T] + self.segment[...][None, None])
+        h = self.norm(self.words(tokens) + self.position[...][None, :T] + self.segment[...][None, None])
         for block in self.blocks:
             h = block(h)
         return h
+
+    def words(self, tokens):
+        """The embeddings of tokens int [B,T] alone, [B,T,D]; NaN outside the vocabulary."""
+        tokens = jnp.where(tokens < 0, jnp.int32(self.cfg.vocab), tokens)        # jnp.take counts negative numbers from the end
+        return jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
 
 
 class EncoderBlock(nnx.Module):
@@ -83,4 +86,4 @@ class EncoderBlock(nnx.Module):
 
 def vectors(encoder, tokens):
     """(vectors of rows, means of their tokens' embeddings alone), [B,D] both: what attention makes of a row, and what averaging does by itself."""
-    return encoder(tokens).mean(1), encoder.embedding[...][tokens].mean(1)
+    return encoder(tokens).mean(1), encoder.words(tokens).mean(1)

@@ -17,6 +17,8 @@ q_pos, k_pos   slots of the queries and keys, [T] and [S] (default 0..T-1 and 0.
 `attend` costs O(T S) memory. `attend_chunked` costs O(T + S), forward and backward: it is the online softmax of FlashAttention
 (arXiv 2205.14135, 2307.08691) in plain JAX, tile by tile (lcref/ops/tiles.py; softplus weights: lcref/ops/tiles_softplus.py).
 """
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,8 +57,8 @@ def attention_weights(q, k, *, weights=softmax, **kwargs):
 
 def attention_scores(q, k, *, mask=None, bias=None, scale=None, soft_cap=None, weights=softmax, q_pos=None, k_pos=None):
     """What `weights` is applied to: scores [B,H,T,S] in float32, -inf where hidden, and the rows' visible keys [~B,1,T] if it asks for them."""
-    B, T, H, K, S, G = check(q, k, k, mask)
-    q_pos, k_pos = slots(q_pos, T), slots(k_pos, S)
+    B, T, H, K, S, G = check(q, k, k, mask, soft_cap)
+    q_pos, k_pos = slots(q_pos, T, B), slots(k_pos, S, B)
     q, k = weights.prepared(q, k)
     scores = jnp.einsum("btgrk,bsgk->bgrts", q.reshape(B, T, G, H // G, K), k, preferred_element_type=jnp.float32)
     scores = scores.reshape(B, H, T, S) * float(weights.scale(K) if scale is None else scale)
@@ -70,7 +72,7 @@ def attention_scores(q, k, *, mask=None, bias=None, scale=None, soft_cap=None, w
     return scores, n
 
 
-def check(q, k, v, mask=None):
+def check(q, k, v, mask=None, soft_cap=None):
     if mask is not None and not isinstance(mask, masks.Mask):
         raise ValueError(f"mask is a value of lcref.ops.masks such as causal() & window(n), not {type(mask).__name__}; "
                          "give arrays as a bias of 0 and -inf")
@@ -84,14 +86,20 @@ def check(q, k, v, mask=None):
         raise ValueError(f"{G} key heads do not divide {H} query heads")
     if not S:
         raise ValueError("attention over no keys at all: S is 0")
+    if soft_cap is not None and not 0 < soft_cap < math.inf:
+        raise ValueError(f"soft_cap must be positive and finite, or None for no cap; got {soft_cap}")
+    if mask is not None and (rows := jax.eval_shape(lambda: mask(np.zeros(1, int), np.zeros(1, int))).shape[:-2]) not in ((), (1,), (B,)):
+        raise ValueError(f"a mask for {rows[0]} rows does not fit {B}")
     return B, T, H, K, S, G
 
 
-def slots(pos, length):
+def slots(pos, length, rows):
     if pos is None:
         return np.arange(length)
     if pos.shape[-1] != length:
         raise ValueError(f"{pos.shape[-1]} positions for {length} tokens")
+    if pos.shape[:-1] not in ((), (1,), (rows,)):
+        raise ValueError(f"positions {pos.shape} do not fit {rows} rows: want [T], [1,T] or [B,T]")
     return pos
 
 
@@ -105,13 +113,13 @@ def attend_chunked(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=None, 
 def attend_chunked_lse(q, k, v, *, mask=None, bias=None, scale=None, soft_cap=None, weights=softmax, q_pos=None, k_pos=None,
                        block_q=512, block_k=512):
     """(output, log-sum-exp of every row's scores [B,H,T]); under softmax the second merges attention over split keys (`merged`). Hidden row: -inf."""
-    B, T, H, K, S, G = check(q, k, v, mask)
-    if min(T, S) < 1:
-        raise ValueError(f"tiles need at least one query and one key, got T={T}, S={S}")
+    B, T, H, K, S, G = check(q, k, v, mask, soft_cap)
+    if min(B, T) < 1:
+        raise ValueError(f"tiles need at least one row and one query, got B={B}, T={T}")
     if min(block_q, block_k) < 1:
         raise ValueError(f"a tile holds at least one query and one key, got block_q={block_q}, block_k={block_k}")
     V, R = v.shape[-1], H // G
-    q_pos, k_pos = slots(q_pos, T), slots(k_pos, S)
+    q_pos, k_pos = slots(q_pos, T, B), slots(k_pos, S, B)
     bq, bk = min(block_q, round_up(T, 8)), min(block_k, round_up(S, 8))
     grain = bk if bk % block_q else block_q
     q, k = weights.prepared(q, k)

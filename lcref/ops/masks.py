@@ -34,9 +34,15 @@ def mask_type(cls):
     return jax.tree_util.register_dataclass(dataclass(frozen=True, eq=False, repr=True)(cls))
 
 
+def signed(pos):
+    """Differences of unsigned numbers would wrap."""
+    pos = jnp.asarray(pos)
+    return pos.astype(jnp.int32) if jnp.issubdtype(pos.dtype, jnp.unsignedinteger) else pos
+
+
 def pairs(q_pos, k_pos):
     """Positions as a column and a row that broadcast to [..., T, S]."""
-    q_pos, k_pos = jnp.asarray(q_pos), jnp.asarray(k_pos)
+    q_pos, k_pos = signed(q_pos), signed(k_pos)
     if 1 < max(q_pos.ndim, k_pos.ndim):                                  # one of them batched: give both a batch axis
         q_pos, k_pos = jnp.atleast_2d(q_pos), jnp.atleast_2d(k_pos)
     return q_pos[..., :, None], k_pos[..., None, :]
@@ -129,10 +135,13 @@ def reach(ids, slot):
 
 
 def looked_up(ids, pos):
-    """ids [S] or [B,S] at slots pos. Known slots past the ids: ValueError; traced ones have the id 0, as padding has."""
-    here, pos = known(pos), jnp.asarray(pos)
+    """ids [S] or [B,S] at slots pos. Known slots outside: ValueError; traced ones have the id 0, as padding has."""
+    here, pos = known(pos), signed(pos)
     if here is not None and here.size:
+        if here.min() < 0:
+            raise ValueError(f"segments have ids for slots 0 and up, and slot {here.min()} is asked about")
         reach(ids, here.max())
+    pos = jnp.where(pos < 0, jnp.shape(ids)[-1], pos)                    # a negative index would count from the end
     one = lambda ids, pos: ids.at[pos].get(mode="fill", fill_value=0)
     ids = jnp.asarray(ids)
     return one(ids, pos) if ids.ndim == 1 else jax.vmap(one, (0, 0 if pos.ndim == 2 else None))(ids, pos)

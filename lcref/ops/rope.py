@@ -14,6 +14,8 @@ one on the other.
 Angles are float32 whatever the input: bfloat16 cannot even count past 256. theta and the product p * theta are each off by up to half a
 unit in the last place: 6e-5 radians in all at position 1,000, 0.06 at 1,000,000. Cost: O(T K) per tensor.
 """
+import math
+
 import jax.numpy as jnp
 import numpy as np
 
@@ -75,7 +77,8 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
     x [B,T,H,K], pos [T], [1,T] or [B,T], inv_freq [R/2], `of` "q" or "k" -> like x, in x's dtype.
     zeta_k = (2k + 0.4 R) / (1.4 R) < 1, so a score at distance d has plane k damped by zeta_k^(d / scale_base): fast planes fade
     first. `center` cancels in every score; it only moves the window in which the two magnitudes are representable, about 32,000
-    positions either side at scale_base 512. Known positions outside raise ValueError, traced ones give NaN: never a silent 0.
+    positions either side at scale_base 512 (float16, whose numbers end at 65,504: about 4,400). Known positions outside raise ValueError,
+    traced ones give NaN: never a silent 0.
     Do not normalise q or k after this: QK-norm would divide the decay away.
 
     Deviation: the authors centre on the middle of each sequence; a fixed centre gives the same scores, and keys can be cached.
@@ -85,11 +88,11 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
     a = fitted(x, pos, inv_freq)
     R = 2 * a.shape[-1]
     log_zeta = np.log((np.arange(0, R, 2) + ZETA * R) / ((1 + ZETA) * R)).astype(np.float32)
-    reach = xpos_reach(scale_base)
+    reach = xpos_reach(scale_base, x.dtype)
     here = known(pos)
     if here is not None and here.size and np.abs(here - center).max() > reach:
         far = here.reshape(-1)[np.abs(here - center).argmax()]
-        raise ValueError(f"xpos position {far} is more than {reach:.0f} from center {center}: float32 would overflow; move center")
+        raise ValueError(f"xpos position {far} is more than {reach:.0f} from center {center}: {x.dtype} would overflow; move center")
     sign = 1.0 if of == "q" else -1.0
     away = jnp.asarray(pos).astype(jnp.float32) - center
     away = jnp.where(jnp.abs(away) > reach, jnp.nan, away) * (sign / scale_base)
@@ -97,9 +100,15 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
     return turn(x, jnp.cos(a) * scale, jnp.sin(a) * scale, layout)
 
 
-def xpos_reach(scale_base):
-    """How far from its center a position of xPos may be, for heads of any width: there the fastest plane's magnitude is exp(LOG_LIMIT)."""
-    return LOG_LIMIT / np.log((1 + ZETA) / ZETA) * scale_base
+def xpos_reach(scale_base, dtype=jnp.float32):
+    """How far from its center a position of xPos may be, for heads of any width: there the fastest plane's magnitude is exp(LOG_LIMIT), or what
+    the dtype holds of it."""
+    return min(LOG_LIMIT, math.log(jnp.finfo(dtype).max)) / np.log((1 + ZETA) / ZETA) * scale_base
+
+
+def fit(rows, batch):
+    """Whether axes of size 1 or the batch's own, fewer of them or as many, stretch to the batch's."""
+    return all(n in (1, m) for n, m in zip(rows[::-1], batch[::-1]))
 
 
 def fitted(x, pos, inv_freq):
@@ -110,7 +119,7 @@ def fitted(x, pos, inv_freq):
         raise ValueError(f"{half} frequencies turn {R} numbers, but a head has {K}")
     if rows and (x.ndim != 4 or rows != [len(x)]):
         raise ValueError(f"frequencies {np.shape(inv_freq)} do not fit x {x.shape}: want [R/2], or [B,R/2] for [B,T,H,K]")
-    if x.ndim < 3 or not 1 <= pos.ndim <= x.ndim - 2 or pos.shape[-1] != x.shape[-3]:
+    if x.ndim < 3 or not 1 <= pos.ndim <= x.ndim - 2 or pos.shape[-1] != x.shape[-3] or not fit(pos.shape[:-1], x.shape[:-3]):
         raise ValueError(f"positions {pos.shape} do not fit x {x.shape}: want [T], [1,T] or [B,T] for [B,T,H,K]")
     a = angles(pos, inv_freq)[..., None, :]
     return a.reshape((1,) * (x.ndim - a.ndim) + a.shape)

@@ -377,10 +377,12 @@ def test_every_field_of_the_config_changes_something():
 
 
 @pytest.mark.parametrize("kwargs, words", [
-    (dict(vocab=0), "vocab must be at least 1, got 0"),
-    (dict(vocab=5, d_model=-1), "d_model must be at least 1, got -1"),
-    (dict(vocab=5, layers=0), "layers must be at least 1, got 0"),
-    (dict(vocab=5, pattern=()), "pattern is an empty tuple"),
+    (dict(vocab=0), "vocab must be a whole number >= 1, got 0"),
+    (dict(vocab=5.5), "vocab must be a whole number >= 1, got 5.5"),
+    (dict(vocab=5, d_model=-1), "d_model must be a whole number >= 1, got -1"),
+    (dict(vocab=5, layers=2.0), "layers must be a whole number >= 1, got 2.0"),
+    (dict(vocab=5, pattern=()), r"pattern must be a tuple of mixer configs, or None .*; got \(\)"),
+    (dict(vocab=5, pattern=[FULL]), r"pattern must be a tuple of mixer configs, or None .*; got \["),
 ])
 def test_wrong_sizes(kwargs, words):
     with pytest.raises(ValueError, match=words):

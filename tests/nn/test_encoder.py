@@ -34,7 +34,7 @@ def test_a_vector_is_the_mean_of_the_last_rows_and_all_parameters_count():
         assert np.abs(slope).max() > 0 or "'k'" in jax.tree_util.keystr(path) and "bias" in jax.tree_util.keystr(path), "softmax undoes a bias on keys"
 
 
-@pytest.mark.parametrize("change, words", [(dict(heads=3), "heads=3 does not divide d_model=16"), (dict(layers=0), "layers must be at least 1, got 0")])
+@pytest.mark.parametrize("change, words", [(dict(heads=3), "heads=3 does not divide d_model=16"), (dict(layers=0), "layers must be a whole number >= 1, got 0")])
 def test_configs_that_make_no_sense(change, words):
     with pytest.raises(ValueError, match=words):
         EncoderConfig(**(dict(vocab=30, d_model=16) | change))
@@ -44,3 +44,4 @@ def test_configs_that_make_no_sense(change, words):
 def test_inside_jit_a_token_outside_the_vocabulary_is_nan(token):
     encoder = CFG.build(rngs=nnx.Rngs(0))
     assert np.isnan(nnx.jit(lambda encoder, tokens: encoder(tokens))(encoder, np.array([[1, token, 2]]))[0, 1]).all()
+    assert all(np.isnan(made).all() for made in nnx.jit(vectors)(encoder, np.array([[1, token, 2]])))

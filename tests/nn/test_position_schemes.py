@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, KerplePower, Learned, LMInfinite, Nope, Position,
-                                Randomized, Rope, Sinusoidal, Xpos)
+                                Randomized, Rope, Sinusoidal, StreamingLLM, Xpos)
 from lcref.ops import positions, rope
 from lcref.ops.rope_scaling import SCALINGS
 from tests.nn.test_positions import PLAIN, B, K, Q, T, X, build, normal, strict  # noqa: F401 (strict: a fixture of every test here)
@@ -98,7 +98,11 @@ def test_rope_fraction_turns_the_front_of_a_head():
     (lambda: Randomized(base=Xpos(), max_length=10**6), "999999, but the base scheme ends at 32696"),
     (lambda: Xpos(center=40_000), "center 40000 is more than 32696 from position 0"),
     (lambda: Randomized(base="rope"), "'rope'"),
-    (lambda: Randomized(max_length=0), "0"),
+    (lambda: Randomized(max_length=0), "max_length must be a whole number >= 1, got 0"),
+    (lambda: Randomized(max_length=10.5), "max_length must be a whole number >= 1, got 10.5"),
+    (lambda: Learned(2.5), "length must be a whole number >= 1, got 2.5"),
+    (lambda: T5(buckets=32.0), "buckets must be a whole number >= 1, got 32.0"),
+    (lambda: StreamingLLM(near=4, sinks=-1), "sinks must be a whole number >= 0, got -1"),
     (lambda: Randomized(base=Rope(scaling=SCALINGS["clex"]())), "take the place of those that the base scheme draws"),
     (lambda: Randomized(base=Learned(100), max_length=200), "199.*100"),
 ])
@@ -251,3 +255,26 @@ def test_every_scaling_turns_queries_and_keys(name):
     want = rope.rotate(jnp.asarray(Q), pos, frequencies, factor=scaling.attention_factor(5000))
     np.testing.assert_allclose(module.rotate(jnp.asarray(Q), pos), want, rtol=1e-5, atol=1e-5)
     assert module.late == scaling.dynamic and Rope(scaling=scaling).draws_training_ids == scaling.draws_training_ids
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+@pytest.mark.parametrize("name", ["dynamic_ntk", "e2"])
+def test_rows_are_as_long_in_narrow_integers(name, dtype):
+    """Positions 0 to 127 or 255 fill their type: one more would be 0, or negative."""
+    n = np.iinfo(dtype).max + 1
+    scheme = build(Rope(scaling=SCALINGS[name](original_length=16)))
+    turned = jax.jit(lambda pos: scheme.rotate(jnp.ones((1, n, 1, K)), pos))
+    wide, narrow = np.arange(n)[None], np.arange(n).astype(dtype)[None]
+    for run in (turned, lambda pos: scheme.rotate(jnp.ones((1, n, 1, K)), pos)):
+        assert_close(run(narrow), run(wide))
+
+
+def test_an_id_drawn_for_a_negative_position_is_none():
+    ids = jax.jit(lambda pos: Randomized(max_length=20).ids(jax.random.key(0), pos, 8))(np.array([[-1, 0, 7, 8]]))[0]
+    assert ids[0] == ids[3] == 20 and 0 <= ids[1] < ids[2] < 20
+
+
+def test_vectors_of_other_rows_are_refused():
+    for scheme in (build(Learned(8)), build(Sinusoidal())):
+        with pytest.raises(ValueError, match="rows do not fit"):
+            scheme.embed(jnp.ones((1, 4, 8)), np.zeros((3, 4), int))

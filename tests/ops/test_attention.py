@@ -308,6 +308,11 @@ def test_values_do_not_recompile():
     (dict(q=(5, H, K)), "got ranks 3, 4, 4"),
     (dict(q_pos=np.arange(4)), "4 positions for 5 tokens"),
     (dict(k_pos=np.arange(10)), "10 positions for 9 tokens"),
+    (dict(q_pos=np.zeros((3, 5), int)), r"positions \(3, 5\) do not fit 2 rows"),
+    (dict(mask=segments(np.ones((3, 5), int), np.ones((3, 9), int))), "a mask for 3 rows does not fit 2"),
+    (dict(mask=causal() & ~segments(np.ones((3, 5), int), np.ones((3, 9), int))), "a mask for 3 rows does not fit 2"),
+    (dict(soft_cap=0.0), "soft_cap must be positive and finite, or None for no cap; got 0.0"),
+    (dict(soft_cap=-2.0), "soft_cap must be positive and finite, or None for no cap; got -2.0"),
     (dict(bias=(H, 5, 8)), r"bias \(4, 5, 8\) does not fit"),
     (dict(bias=(H, 5, 10)), r"bias \(4, 5, 10\) does not fit"),
     (dict(bias=(3, 5, 9)), r"bias \(3, 5, 9\) does not fit"),
@@ -328,5 +333,7 @@ def test_tiles_hold_something(blocks):
 
 
 def test_tiles_want_a_query():
-    with pytest.raises(ValueError, match="at least one query and one key, got T=0, S=5"):
+    with pytest.raises(ValueError, match="at least one row and one query, got B=2, T=0"):
         attend_chunked(**inputs(0, 5))
+    with pytest.raises(ValueError, match="at least one row and one query, got B=0, T=5"):
+        attend_chunked(**{name: x[:0] for name, x in inputs(5, 5).items()})

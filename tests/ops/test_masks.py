@@ -225,6 +225,21 @@ def test_masks_combine_with_masks_only(other):
             combine()
 
 
+def test_a_negative_slot_has_no_document():
+    ids = np.array([1, 1, 2])
+    with pytest.raises(ValueError, match="slots 0 and up, and slot -1 is asked about"):
+        segments(ids, ids)(np.array([-1, 0]), np.arange(3))
+    traced = jax.jit(lambda slots: segments(ids, ids)(slots, np.arange(3)))(np.array([-1, 0]))
+    np.testing.assert_array_equal(traced, [[False] * 3, [True, True, False]])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint32])
+def test_unsigned_slots_are_numbers_like_others(dtype):
+    slots = np.arange(6)
+    for mask in (window(2), ~window(2), causal() & window(2), sinks(1) | window(3)):
+        np.testing.assert_array_equal(mask(slots.astype(dtype), slots.astype(dtype)), mask(slots, slots))
+
+
 @pytest.mark.parametrize("form", [attend, attend_chunked])
 def test_slots_without_a_document_are_refused(form):
     x = jnp.ones((1, 8, 1, 4))

@@ -178,7 +178,7 @@ def test_rotate_refuses():
         rope.rotate(x, np.arange(5), f, layout="neox")
     with pytest.raises(ValueError, match="8 frequencies turn 16 numbers, but a head has 8"):
         rope.rotate(x, np.arange(5), rope.inv_freq(16))
-    for pos in (np.arange(4), np.arange(1), np.zeros((2, 1), int), np.zeros((1, 2, 5, 1), int), np.int32(3)):
+    for pos in (np.arange(4), np.arange(1), np.zeros((2, 1), int), np.zeros((3, 5), int), np.zeros((1, 2, 5, 1), int), np.int32(3)):
         with pytest.raises(ValueError, match="do not fit"):
             rope.rotate(x, pos, f)
 
@@ -219,6 +219,16 @@ def test_xpos_scores_depend_on_the_difference_only_and_not_on_center():
     assert abs(xpos(q, pos, rope.inv_freq(16), of="q", center=160) - xpos(q, pos, rope.inv_freq(16), of="q")).max() > 0.1
 
 
+def test_xpos_says_where_float16_ends():
+    x, f = jnp.ones((1, 2, 1, 8), jnp.float16), rope.inv_freq(8)
+    near = [rope.xpos(x, np.array([-4_000, 4_000]), f, of=of) for of in "qk"]
+    assert all(np.isfinite(y).all() and (y != 0).any(-1).all() for y in near)
+    for of in "qk":
+        with pytest.raises(ValueError, match="5000 is more than .* float16 would overflow"):
+            rope.xpos(x, np.array([0, 5_000]), f, of=of)
+        assert np.isnan(jax.jit(lambda pos: rope.xpos(x, pos, f, of=of))(jnp.asarray([0, 5_000]))[:, 1]).all()
+
+
 def test_xpos_is_rope_when_nothing_decays():
     q, pos, f = normal(1, 8, 2, 16), np.arange(8), rope.inv_freq(16)
     for of in "qk":
@@ -234,5 +244,7 @@ def test_xpos_says_where_float32_ends():
         traced = jax.jit(lambda pos: rope.xpos(x, pos, f, of=of))(jnp.asarray([0, 40_000]))
         assert np.isfinite(traced[:, 0]).all() and np.isnan(traced[:, 1]).all()
         assert np.isfinite(rope.xpos(x, np.array([1_000_000, 1_000_001]), f, of=of, center=1_000_000)).all()
+    with pytest.raises(ValueError, match="do not fit"):
+        rope.xpos(x, np.zeros((3, 2), int), f, of="q")
     with pytest.raises(ValueError, match="'v'"):
         rope.xpos(x, np.arange(2), f, of="v")

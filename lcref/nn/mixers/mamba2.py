@@ -27,7 +27,7 @@ from jax.ad_checkpoint import checkpoint_name
 from lcref.kernels.ssd import FORMS
 from lcref.nn.layers import Linear
 from lcref.nn.mixers.s4 import log_uniform
-from lcref.ops.numbers import number
+from lcref.ops.numbers import number, whole
 from lcref.ops.ssm import ssd
 from lcref.ops.ssm.forgetting import MITIGATIONS, ForgetMore
 from lcref.ops.ssm.short_conv import short_conv
@@ -57,8 +57,8 @@ class Mamba2Config:
 
     def __post_init__(self):
         for name in ("state", "head_dim", "groups", "expand", "conv", "chunk"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+            if not (name == "head_dim" and self.head_dim is None):
+                whole("mamba2", name, getattr(self, name))
         for low, high in (("dt_min", "dt_max"), ("A_min", "A_max")):
             if not 0 < getattr(self, low) <= getattr(self, high) < math.inf:
                 raise ValueError(f"{low} must be positive and at most {high}, which is finite; got {getattr(self, low)} and {getattr(self, high)}")

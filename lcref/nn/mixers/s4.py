@@ -20,7 +20,7 @@ import numpy as np
 from flax import nnx
 
 from lcref.nn.layers import Linear
-from lcref.ops.numbers import number
+from lcref.ops.numbers import number, whole
 from lcref.ops.ssm import hippo, s4, s4d
 from lcref.ops.ssm.chunks import pack, unpack
 
@@ -86,13 +86,13 @@ class S4DConfig:
 
 
 def check(cfg, forms):
-    if cfg.state < 2 or cfg.state % 2:
+    whole("state-space", "state", cfg.state)
+    if cfg.state % 2:
         raise ValueError(f"state must be even and at least 2, as modes come in conjugate pairs; got {cfg.state}")
     if not 0 < cfg.dt_min <= cfg.dt_max < math.inf:
         raise ValueError(f"dt_min must be positive and at most dt_max, which is finite; got {cfg.dt_min} and {cfg.dt_max}")
     number("state-space", "learning_rate", cfg.learning_rate, least=0)
-    if getattr(cfg, "chunk", 1) < 1:
-        raise ValueError(f"chunk must be at least 1, got {cfg.chunk}")
+    whole("state-space", "chunk", getattr(cfg, "chunk", 1))
     if cfg.form not in forms:
         raise ValueError(f"unknown form {cfg.form!r}: choose one of {', '.join(forms)}")
 

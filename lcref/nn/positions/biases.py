@@ -78,6 +78,10 @@ class T5(PositionConfig):
     max_distance: int = 128
     bidirectional: bool = False
 
+    def __post_init__(self):
+        whole("t5", "buckets", self.buckets)
+        whole("t5", "max_distance", self.max_distance)
+
     def build(self, heads, head_dim, d_model, *, rngs):
         t5.bucket_table(self.buckets, self.max_distance, self.bidirectional)   # impossible numbers complain here
         return T5Position(self, heads, d_model, rngs)

@@ -8,7 +8,7 @@ from flax import nnx
 
 from lcref.nn.positions.scheme import Position, PositionConfig
 from lcref.ops import positions, rope
-from lcref.ops.numbers import number
+from lcref.ops.numbers import number, whole
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,7 @@ class Learned(PositionConfig):
     length: int = 2048
 
     def __post_init__(self):
-        if self.length < 1:
-            raise ValueError(f"a learned position table needs length >= 1, got {self.length}")
+        whole("learned", "length", self.length)
 
     @property
     def limit(self):
@@ -85,5 +84,7 @@ def added(x, vectors):
     """x [B,T,D] + vectors [T,D], [1,T,D] or [B,T,D], in float32; the result has x's dtype."""
     if vectors.shape[-2] != x.shape[-2]:
         raise ValueError(f"{vectors.shape[-2]} positions for {x.shape[-2]} tokens")
+    if not rope.fit(vectors.shape[:-2], x.shape[:-2]):
+        raise ValueError(f"positions of {vectors.shape[:-2]} rows do not fit {x.shape[:-2]}: want [T], [1,T] or [B,T]")
     vectors = vectors.reshape((1,) * (x.ndim - vectors.ndim) + vectors.shape)
     return (x.astype(jnp.float32) + vectors.astype(jnp.float32)).astype(x.dtype)

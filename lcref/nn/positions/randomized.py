@@ -12,6 +12,7 @@ from lcref.nn.positions.regrouped import Regrouped
 from lcref.nn.positions.rotary import Rope
 from lcref.nn.positions.scheme import PositionConfig
 from lcref.ops import positions
+from lcref.ops.numbers import whole
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,7 @@ class Randomized(PositionConfig):
             raise ValueError(f"randomized ids take the place of those that the base scheme draws in training: choose another base than {self.base!r}")
         if isinstance(self.base, (Regrouped, HardAlibi)):
             raise ValueError(f"randomized ids are not the places that {type(self.base).__name__} counts distances by: choose another base")
-        if self.max_length < 1:
-            raise ValueError(f"randomized max_length must be at least 1, got {self.max_length}")
+        whole("randomized", "max_length", self.max_length)
         if self.base.limit is not None and self.base.limit < self.max_length:
             raise ValueError(f"randomized ids go up to {self.max_length - 1}, but the base scheme ends at {self.base.limit}")
 
@@ -76,7 +76,8 @@ class Randomized(PositionConfig):
         table, here = positions.randomized(key, length, self.max_length), positions.known(pos)
         if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
             raise ValueError(f"positions {here.min()} to {here.max()} with ids drawn for {length}: give the whole stream's length")
-        return jnp.take(table, jnp.asarray(pos), mode="fill", fill_value=self.max_length)
+        pos = jnp.where(jnp.asarray(pos) < 0, len(table), pos)                 # jnp.take counts negative numbers from the end
+        return jnp.take(table, pos, mode="fill", fill_value=self.max_length)
 
     def training_ids(self, key, pos):
         """pos [B,T] or [T], within-document positions -> ids, int32, same shape: every document of every row a draw of its own, by its length.

@@ -61,6 +61,10 @@ class StreamingLLM(Regrouped):
     """Positions are places in a cache of the first `sinks` keys and the last `near`."""
     sinks: int = 4
 
+    def __post_init__(self):
+        super().__post_init__()
+        whole("streaming_llm", "sinks", self.sinks, least=0)
+
     def far(self, pos, of):
         return jnp.minimum(pos, self.sinks + self.near - 1) if of == "q" else pos
 

@@ -69,5 +69,7 @@ class Nope(PositionConfig):
 def row_length(pos):
     """How long each row is: its largest position + 1. pos [T] or [1,T] -> a number, [B,T] -> [B]; numpy where positions are known."""
     here = known(pos)
-    longest = jnp.max(pos, axis=-1) + 1 if here is None else np.max(here, axis=-1, initial=0) + 1
+    longest = jnp.max(pos, axis=-1) if here is None else np.max(here, axis=-1, initial=0)
+    longest = longest.astype(np.int32) if jnp.issubdtype(longest.dtype, jnp.integer) else longest          # 255 + 1 in a uint8 would be 0
+    longest = longest + 1
     return longest[0] if longest.shape == (1,) else longest

@@ -12,9 +12,10 @@ form of the recurrence (lcref/ops/ssm/ssd.py) and gives another:
 ssd.py. The first two keep the plain state [B,H,P,N].
 
 CapState is not linear in the state, so it goes token by token, whatever the form. O(T N P).
-RecentOnly by the formula above (`recent_recurrent`, the definition) subtracts two large states, which costs digits as they grow. The same
-output is a sum over the last r tokens alone, decaying attention in a band (`recent_banded`, what is used): O(T r (N + P)) in matrix
-products, and what a stream carries is those tokens (`Recent`), not a state.
+RecentOnly by the formula above (`recent_recurrent`, the definition) subtracts two states, which costs digits where little decays and they are large.
+The same output is a sum over the last r tokens alone, decaying attention in a band (`recent_banded`, what is used): O(T r (N + P)) in matrix
+products, and what a stream carries is those tokens (`Recent`), not a state. Its weights are differences of a running sum over 2r tokens, so that it
+is the less exact one where much decays: with a window of 256, errors of 4e-5 of an output where the sum is -400, 4e-4 at -6,500.
 
 Sources: names and effects from the abstract of the paper's first version; the multipliers after softplus and the threshold per head from
 the authors' code (github.com/thunlp/stuffed-mamba), whose capping multiplies by |h| / p where the idea needs p / |h|.
@@ -27,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from lcref.ops.numbers import whole
 from lcref.ops.ssm.ssd import LOWEST, log_decay, masked_exp, prepared, skip, ssd_step, time_first
 
 
@@ -85,8 +87,7 @@ class RecentOnly:
     window: int = 256
 
     def __post_init__(self):
-        if not self.window >= 1:
-            raise ValueError(f"window must be at least 1, got {self.window}")
+        whole("recent_only", "window", self.window)
 
     def init_state(self, batch, H, P, G, N):
         n = self.window - 1

@@ -19,7 +19,11 @@ and the final state is the last one's. Sums of decays, states and products are f
 Three things that make NaN out of this, and what is done here. (1) L's exponents are positive above the diagonal and overflow: they are
 masked before exp, so that the gradient of what was masked is 0 and not 0 * inf. (2) A difference of two running sums may come out
 above 0 by rounding: `where`, not minimum, whose gradient is halved at ties. (3) A decay of exp(-1e5) in a running sum would leave the
-sums after it without digits: exp(-104) is 0 in float32, so decays are cut there, which changes nothing.
+sums after it without digits: exp(-104) is 0 in float32, so decays are cut there, which changes nothing else.
+
+What is left of (3): the chunked form takes differences of a chunk's running sum, wrong by about half a unit of the sum in float32. Largest relative
+error of a token's output, chunks of 64: 5e-6 where a chunk sums up to -60, 3e-5 at -1,000, 6e-4 at -3,700 (half of the tokens at the cut); the
+recurrence's, the same rows: 1e-6, 1e-5, 4e-5. A smaller chunk has a smaller sum.
 """
 from functools import partial
 

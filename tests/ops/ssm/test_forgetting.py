@@ -129,7 +129,8 @@ def test_output_and_state_have_their_types(name):
     (lambda: ForgetMore(decay=0.5), "decay >= 1 and 0 < write <= 1; got 0.5 and 1.0"),
     (lambda: ForgetMore(write=0.0), "got 1.1 and 0.0"),
     (lambda: CapState(0.0), "norm must be positive, got 0.0"),
-    (lambda: RecentOnly(0), "window must be at least 1, got 0"),
+    (lambda: RecentOnly(0), "window must be a whole number >= 1, got 0"),
+    (lambda: RecentOnly(2.5), "window must be a whole number >= 1, got 2.5"),
 ])
 def test_wrong_settings(make, words):
     with pytest.raises(ValueError, match=words):
