@@ -37,7 +37,7 @@ def complaint(capsys, words):
     (["run", TINY, "--size", "smoke", "--set", "model.layers"], ["KEY=VALUE", "model.layers"]),
     (["run", TINY, "--size", "smoke", "--set", "model.layer=2"], ["'layer'", "did you mean layers?", "mixer"]),
     (["run", TINY, "--size", "smoke", "--set", "model.layers=two"], ["model.layers='two'", "whole number"]),
-    (["run", TINY, "--size", "smoke", "--set", "model.layers=0"], ["layers must be at least 1"]),
+    (["run", TINY, "--size", "smoke", "--set", "model.layers=0"], ["layers must be a whole number >= 1, got 0"]),
     (["run", TINY, "--size", "smoke", "--set", "model.position=robe"], ["'robe'", "did you mean rope?", "alibi"]),
     (["run", TINY, "--size", "smoke", "--set", "data.task=sot"], ["'sot'", "sort", "passkey"]),
     (["run", TINY, "--size", "smoke", "--set", "model.mixer=s9"], ["'s9'", "attention"]),
