@@ -17,6 +17,7 @@ from flax import nnx
 from lcref.kernels.attention import dot_product_attention
 from lcref.nn.layers import Centred, Linear
 from lcref.ops.numbers import whole
+from lcref.ops.positions import indices
 from lcref.ops.weights import Softmax, Weights
 
 
@@ -66,8 +67,7 @@ class Encoder(nnx.Module):
 
     def words(self, tokens):
         """The embeddings of tokens int [B,T] alone, [B,T,D]; NaN outside the vocabulary."""
-        tokens = jnp.where(tokens < 0, jnp.int32(self.cfg.vocab), tokens)        # jnp.take counts negative numbers from the end
-        return jnp.take(self.embedding[...], tokens, axis=0, mode="fill", fill_value=jnp.nan)
+        return jnp.take(self.embedding[...], indices(tokens, self.cfg.vocab), axis=0, mode="fill", fill_value=jnp.nan)
 
 
 class EncoderBlock(nnx.Module):

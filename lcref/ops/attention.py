@@ -88,7 +88,7 @@ def check(q, k, v, mask=None, soft_cap=None):
         raise ValueError("attention over no keys at all: S is 0")
     if soft_cap is not None and not 0 < soft_cap < math.inf:
         raise ValueError(f"soft_cap must be positive and finite, or None for no cap; got {soft_cap}")
-    if mask is not None and (rows := jax.eval_shape(lambda: mask(np.zeros(1, int), np.zeros(1, int))).shape[:-2]) not in ((), (1,), (B,)):
+    if mask is not None and (rows := jax.eval_shape(lambda: mask(np.zeros(0, int), np.zeros(0, int))).shape[:-2]) not in ((), (1,), (B,)):
         raise ValueError(f"a mask for {rows[0]} rows does not fit {B}")
     return B, T, H, K, S, G
 

@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from lcref.ops.positions import known
+from lcref.ops.positions import indices, known
 
 
 def static(**kwargs):
@@ -136,12 +136,11 @@ def reach(ids, slot):
 
 def looked_up(ids, pos):
     """ids [S] or [B,S] at slots pos. Known slots outside: ValueError; traced ones have the id 0, as padding has."""
-    here, pos = known(pos), signed(pos)
+    here, pos = known(pos), indices(pos, jnp.shape(ids)[-1])
     if here is not None and here.size:
         if here.min() < 0:
             raise ValueError(f"segments have ids for slots 0 and up, and slot {here.min()} is asked about")
         reach(ids, here.max())
-    pos = jnp.where(pos < 0, jnp.shape(ids)[-1], pos)                    # a negative index would count from the end
     one = lambda ids, pos: ids.at[pos].get(mode="fill", fill_value=0)
     ids = jnp.asarray(ids)
     return one(ids, pos) if ids.ndim == 1 else jax.vmap(one, (0, 0 if pos.ndim == 2 else None))(ids, pos)

@@ -93,3 +93,14 @@ def known(pos):
         return np.asarray(pos)
     except jax.errors.TracerArrayConversionError:
         return None
+
+
+def indices(pos, length):
+    """int32 indices into a table of `length` rows. jnp counts negative ones from its end; here they lie past it, where mode="fill" fills."""
+    pos = jnp.asarray(pos).astype(jnp.int32)
+    return jnp.where(pos < 0, length, pos)
+
+
+def fit(rows, batch):
+    """Whether leading axes of size 1 or the batch's own, as many or fewer, stretch to the batch's."""
+    return len(rows) <= len(batch) and all(n in (1, m) for n, m in zip(rows[::-1], batch[::-1]))

@@ -19,7 +19,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from lcref.ops.positions import known
+from lcref.ops.positions import fit, known
 
 LAYOUTS = ("half", "interleaved")
 ZETA = 0.4              # xPos: the slowest-decaying plane keeps ~1 per scale_base, the fastest ZETA / (1 + ZETA) = 0.286
@@ -77,8 +77,8 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
     x [B,T,H,K], pos [T], [1,T] or [B,T], inv_freq [R/2], `of` "q" or "k" -> like x, in x's dtype.
     zeta_k = (2k + 0.4 R) / (1.4 R) < 1, so a score at distance d has plane k damped by zeta_k^(d / scale_base): fast planes fade
     first. `center` cancels in every score; it only moves the window in which the two magnitudes are representable, about 32,000
-    positions either side at scale_base 512 (float16, whose numbers end at 65,504: about 4,400). Known positions outside raise ValueError,
-    traced ones give NaN: never a silent 0.
+    positions either side at scale_base 512 (float16: about 4,500, and less where a value is larger than 1, which comes out infinite). Known
+    positions outside raise ValueError, traced ones give NaN: never a silent 0.
     Do not normalise q or k after this: QK-norm would divide the decay away.
 
     Deviation: the authors centre on the middle of each sequence; a fixed centre gives the same scores, and keys can be cached.
@@ -101,14 +101,9 @@ def xpos(x, pos, inv_freq, *, of, scale_base=512.0, center=0, layout="interleave
 
 
 def xpos_reach(scale_base, dtype=jnp.float32):
-    """How far from its center a position of xPos may be, for heads of any width: there the fastest plane's magnitude is exp(LOG_LIMIT), or what
-    the dtype holds of it."""
+    """How far from its center a position of xPos may be, for heads of any width: there the fastest plane's magnitude is exp(LOG_LIMIT), or, in
+    float16, its largest number."""
     return min(LOG_LIMIT, math.log(jnp.finfo(dtype).max)) / np.log((1 + ZETA) / ZETA) * scale_base
-
-
-def fit(rows, batch):
-    """Whether axes of size 1 or the batch's own, fewer of them or as many, stretch to the batch's."""
-    return all(n in (1, m) for n, m in zip(rows[::-1], batch[::-1]))
 
 
 def fitted(x, pos, inv_freq):

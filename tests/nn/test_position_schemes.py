@@ -9,7 +9,7 @@ from lcref.nn.positions import (POSITIONS, T5, Alibi, Fire, HardAlibi, Kerple, K
                                 Randomized, Rope, Sinusoidal, StreamingLLM, Xpos)
 from lcref.ops import positions, rope
 from lcref.ops.rope_scaling import SCALINGS
-from tests.nn.test_positions import PLAIN, B, K, Q, T, X, build, normal, strict  # noqa: F401 (strict: a fixture of every test here)
+from tests.nn.test_positions import PLAIN, B, D, K, Q, T, X, build, normal, strict  # noqa: F401 (strict: a fixture of every test here)
 from tests.tolerances import assert_close
 
 
@@ -272,6 +272,15 @@ def test_rows_are_as_long_in_narrow_integers(name, dtype):
 def test_an_id_drawn_for_a_negative_position_is_none():
     ids = jax.jit(lambda pos: Randomized(max_length=20).ids(jax.random.key(0), pos, 8))(np.array([[-1, 0, 7, 8]]))[0]
     assert ids[0] == ids[3] == 20 and 0 <= ids[1] < ids[2] < 20
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32])
+def test_a_negative_place_in_a_table_is_none(dtype):
+    """Whatever counts it: a table longer than the type's largest number included."""
+    table = build(Learned(40_000))
+    made = jax.jit(lambda pos: table.embed(jnp.zeros((1, 2, D)), pos))(np.array([-1, 1], dtype))
+    assert np.isnan(made[0, 0]).all()
+    np.testing.assert_array_equal(made[0, 1], table.table[...][1])
 
 
 def test_vectors_of_other_rows_are_refused():

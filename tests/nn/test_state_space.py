@@ -227,9 +227,9 @@ def test_the_head_width_by_itself():
 
 
 @pytest.mark.parametrize("make, words", [
-    (lambda: S4Config(state=7), "state must be even and at least 2, as modes come in conjugate pairs; got 7"),
-    (lambda: S5Config(state=0), "state must be a whole number >= 1, got 0"),
-    (lambda: S4Config(state=8.0), "state must be a whole number >= 1, got 8.0"),
+    (lambda: S4Config(state=7), "state must be even, as modes come in conjugate pairs; got 7"),
+    (lambda: S5Config(state=0), "state must be a whole number >= 2, got 0"),
+    (lambda: S4Config(state=8.0), "state must be a whole number >= 2, got 8.0"),
     (lambda: S4Config(init="hippo"), "unknown init 'hippo': choose legs, random or gaussian"),
     (lambda: S4DConfig(init="hippo"), "unknown init 'hippo': choose one of lin, inv, legs, real, random"),
     (lambda: S4DConfig(discretization="euler"), "unknown discretization 'euler': choose one of bilinear, zoh"),

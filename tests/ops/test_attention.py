@@ -332,6 +332,11 @@ def test_tiles_hold_something(blocks):
         attend_chunked(**inputs(5, 5), **blocks)
 
 
+def test_no_query_under_a_mask_is_no_output():
+    mask = causal() & segments(np.ones(0, int), np.ones(5, int))
+    assert attend(**inputs(0, 5), mask=mask).shape[1] == 0
+
+
 def test_tiles_want_a_query():
     with pytest.raises(ValueError, match="at least one row and one query, got B=2, T=0"):
         attend_chunked(**inputs(0, 5))

@@ -233,6 +233,14 @@ def test_a_negative_slot_has_no_document():
     np.testing.assert_array_equal(traced, [[False] * 3, [True, True, False]])
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+def test_narrow_slots_find_their_document(dtype):
+    """In rows longer than the type counts."""
+    ids, slots = 1 + np.arange(40_000) // 2, np.arange(4)
+    for ask in (segments(ids, ids), jax.jit(lambda q, k: segments(ids, ids)(q, k))):
+        np.testing.assert_array_equal(ask(slots.astype(dtype), slots.astype(dtype)), slots[:, None] // 2 == slots[None] // 2)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint32])
 def test_unsigned_slots_are_numbers_like_others(dtype):
     slots = np.arange(6)

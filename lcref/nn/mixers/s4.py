@@ -86,9 +86,9 @@ class S4DConfig:
 
 
 def check(cfg, forms):
-    whole("state-space", "state", cfg.state)
+    whole("state-space", "state", cfg.state, least=2)
     if cfg.state % 2:
-        raise ValueError(f"state must be even and at least 2, as modes come in conjugate pairs; got {cfg.state}")
+        raise ValueError(f"state must be even, as modes come in conjugate pairs; got {cfg.state}")
     if not 0 < cfg.dt_min <= cfg.dt_max < math.inf:
         raise ValueError(f"dt_min must be positive and at most dt_max, which is finite; got {cfg.dt_min} and {cfg.dt_max}")
     number("state-space", "learning_rate", cfg.learning_rate, least=0)

@@ -75,16 +75,14 @@ class LearnedPosition(Position):
         if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
             wrong = here.max() if here.max() >= length else here.min()
             raise ValueError(f"position {wrong} is outside the learned position table of length {length}: raise Learned.length")
-        pos = jnp.asarray(pos)
-        pos = jnp.where(pos < 0, length, pos)                                  # jnp.take counts negative numbers from the end
-        return added(x, jnp.take(self.table[...], pos, axis=0, mode="fill", fill_value=jnp.nan))
+        return added(x, jnp.take(self.table[...], positions.indices(pos, length), axis=0, mode="fill", fill_value=jnp.nan))
 
 
 def added(x, vectors):
     """x [B,T,D] + vectors [T,D], [1,T,D] or [B,T,D], in float32; the result has x's dtype."""
     if vectors.shape[-2] != x.shape[-2]:
         raise ValueError(f"{vectors.shape[-2]} positions for {x.shape[-2]} tokens")
-    if not rope.fit(vectors.shape[:-2], x.shape[:-2]):
+    if not positions.fit(vectors.shape[:-2], x.shape[:-2]):
         raise ValueError(f"positions of {vectors.shape[:-2]} rows do not fit {x.shape[:-2]}: want [T], [1,T] or [B,T]")
     vectors = vectors.reshape((1,) * (x.ndim - vectors.ndim) + vectors.shape)
     return (x.astype(jnp.float32) + vectors.astype(jnp.float32)).astype(x.dtype)

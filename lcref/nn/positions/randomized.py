@@ -76,8 +76,7 @@ class Randomized(PositionConfig):
         table, here = positions.randomized(key, length, self.max_length), positions.known(pos)
         if here is not None and here.size and not 0 <= here.min() <= here.max() < length:
             raise ValueError(f"positions {here.min()} to {here.max()} with ids drawn for {length}: give the whole stream's length")
-        pos = jnp.where(jnp.asarray(pos) < 0, len(table), pos)                 # jnp.take counts negative numbers from the end
-        return jnp.take(table, pos, mode="fill", fill_value=self.max_length)
+        return jnp.take(table, positions.indices(pos, len(table)), mode="fill", fill_value=self.max_length)
 
     def training_ids(self, key, pos):
         """pos [B,T] or [T], within-document positions -> ids, int32, same shape: every document of every row a draw of its own, by its length.

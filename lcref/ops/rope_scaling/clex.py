@@ -39,7 +39,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from lcref.ops.numbers import number, whole
-from lcref.ops.positions import known
+from lcref.ops.positions import indices, known
 from lcref.ops.rope_scaling.ode import integrate
 from lcref.ops.rope_scaling.scaling import Scaling, ntk_exponents, single, theta, windows
 
@@ -92,7 +92,7 @@ class RandomPositions(Scaling):
             if n != L:
                 last = (L * t - 1).astype(jnp.float32)
                 ids = (ids.astype(jnp.float32) * (last / (n * t - 1).astype(jnp.float32))).at[-1].set(last)
-            return jnp.take(ids, pos, mode="fill", fill_value=L * self.factor)
+            return jnp.take(ids, indices(pos, n), mode="fill", fill_value=L * self.factor)
         pos = jnp.asarray(pos)
         return of_row(key, pos) if pos.ndim == 1 else jax.vmap(of_row)(jax.random.split(key, len(pos)), pos)
 

@@ -89,6 +89,17 @@ def test_where_the_difference_loses_digits():
     assert np.abs(np.asarray(difference[0, -1000:, 0, 0]) - 0.8).max() > 1e-3
 
 
+@pytest.mark.parametrize("A, at_most", [(-1.0, 1e-4), (-16.0, 1e-3)])
+def test_where_the_band_loses_digits(A, at_most):
+    """Its running sum goes over two windows: where much decays the difference is the better one. Reference: the state, float64, all of it recent."""
+    x = row(512, batch=1, H=1, G=1)
+    x = x | dict(dt=jnp.asarray(np.log1p(np.exp(np.random.default_rng(0).normal(size=(1, 512, 1)))), jnp.float32), A=jnp.asarray([A]), D=jnp.zeros(1))
+    want = numpy_ssd(**x, initial_state=np.zeros((1, 1, P, N)))[0]
+    off = lambda y: (np.abs(y - want).max(-1) / np.abs(want).max(-1)).max()
+    band, difference = off(quick(lambda x: recent_banded(**x, window=256)[0])(x)), off(quick(lambda x: recent_recurrent(**x, window=256))(x))
+    assert difference < band < at_most
+
+
 # ---------------------------------------------------------------------------------------------------------- every one of them
 
 @pytest.mark.parametrize("name", MITIGATIONS)

@@ -154,6 +154,18 @@ def test_a_long_row():
     assert_close(gradients(ssd_chunked, x), gradients(ssd_recurrent, x))
 
 
+@pytest.mark.parametrize("dt, at_most", [(0.05, 1e-5), (1.0, 1e-4), (6.5, 1e-3)])
+def test_what_a_chunks_running_sum_costs_in_digits(dt, at_most):
+    """Half of the tokens decay by exp(-16 dt), at 6.5 by the cut; the others hardly: relative to the largest number of a token's output."""
+    rng = np.random.default_rng(0)
+    x = inputs(512, batch=1, H=1, G=1) | dict(dt=jnp.asarray(np.where(rng.random((1, 512, 1)) < 0.5, dt, 0.001), jnp.float32), A=jnp.asarray([-16.0]))
+    x["D"], x["initial_state"] = jnp.zeros(1), jnp.zeros_like(x["initial_state"])
+    want = numpy_ssd(**x)[0]
+    off = lambda form: (np.abs(run(form, x)[0] - want).max(-1) / np.abs(want).max(-1)).max()
+    assert off(ssd_chunked) < at_most
+    assert off(ssd_recurrent) < max(1e-5, at_most / 5)
+
+
 @pytest.mark.parametrize("chunk", [1, 2, 7, 16, 1000])
 def test_the_chunk_does_not_matter(chunk):
     assert_close(run(ssd_chunked, inputs(30), chunk=chunk), run(ssd_recurrent, inputs(30)))
