@@ -109,8 +109,10 @@ def show_task(name: str, length: int | None, seed: int = 0, width: int = 100) ->
     """Three problems of a task, with what is scored."""
     import numpy as np
 
+    from lcref.ops.numbers import whole
     from lcref.tasks import TASKS, show
 
+    whole("show", "seed", seed, least=0)
     task = TASKS[config.legal(name, TASKS, "task")]()
     length = length if length is not None else max(task.shortest, min(8, task.longest or 8))
     problems = show(task, np.random.default_rng(seed), length, columns=width)

@@ -90,6 +90,9 @@ class Rise(Measured):
 
     since: str = ""
 
+    def parts(self) -> list[Measured]:
+        return [Measured(self.run, self.metric, self.slice), Measured(self.run, self.metric, self.since)]
+
     def value(self, find) -> float | None:
         near = find(self.run, self.metric, self.since)
         return None if near is None or (far := super().value(find)) is None else far - self.scale * near
@@ -205,6 +208,15 @@ class Finding:
         sign = self.condition.sign if self.condition.sign != "within" else "to"
         seeds = f", {self.agreeing} of {self.seeds} seeds" if self.seeds > 1 else ""
         return f"{self.condition}: {self.left:.3f} {sign} {self.right:.3f}, {'yes' if self.holds else 'no'}{seeds}"
+
+
+def undecidable(claim: Claim, measured: dict[str, dict | None]) -> list[str]:
+    """What a claim compares and the runs of a size do not measure, in words: with any of it, no training there leads to a verdict.
+    measured: {run: {metric: its slices}, or None where they are not known before they are there}."""
+    def there(part):
+        return part.run in measured and (measured[part.run] is None or part.slice in measured[part.run].get(part.metric, ()))
+    parts = [part for condition in claim.holds for part in condition.parts()]
+    return list(dict.fromkeys(str(Measured(part.run, part.metric, part.slice)) for part in parts if not there(part)))
 
 
 def judge(claim: Claim, lines: list[dict]) -> tuple[str, list[Finding]]:

@@ -47,11 +47,13 @@ class Run:
     def __call__(self):
         import jax
 
-        from lcref import compilation, forecast
-        from lcref.experiment import load, run_all
+        from lcref import compilation, forecast, running
+        from lcref.experiment import load
+        from lcref.ops.numbers import whole
         from lcref.progress import Bars, Log
 
         chosen, console = load(self.name), showing.terminal()
+        whole("run", "jobs", self.jobs)
         overrides, only = [s for group in self.settings for s in group], self.only.split(",") if self.only else ()
         compilation.keep()
         if self.dry:
@@ -59,6 +61,8 @@ class Run:
                 for line in forecast.of_experiment(one, self.size, self.seeds, overrides, only):
                     print(line, flush=True)
             return
+        for experiment in chosen if len(chosen) > 1 else ():  # run_all would find what is wrong with the last when all others are trained
+            running.asked(experiment, self.size, self.seeds, overrides, only)
         together = self.together == "yes" or self.together == "auto" and jax.default_backend() != "cpu"
         for experiment in chosen:
             title = f"{experiment.name} ({self.size})"
@@ -66,7 +70,7 @@ class Run:
             # The figure is there with the first finished run, and redrawn with each one after it.
             watch.after = lambda experiment=experiment: showing.pictures(experiment, showing.results_file(experiment, self.size, self.out))
             with watch:
-                run_all(experiment, self.size, self.seeds, self.out, overrides=overrides, only=only, jobs=self.jobs, together=together,
+                running.run_all(experiment, self.size, self.seeds, self.out, overrides=overrides, only=only, jobs=self.jobs, together=together,
                         watch=watch)
             showing.draw(experiment, self.size, self.out, console)
 
@@ -83,8 +87,15 @@ class Plot:
         from lcref.experiment import experiments, load
 
         if not self.name.endswith(".jsonl"):
-            for experiment in load(self.name):
-                showing.draw(experiment, self.size, self.out or Path("runs"), showing.terminal())
+            chosen, out = load(self.name), self.out or Path("runs")
+            config.legal(self.size, list(dict.fromkeys(size for each in chosen for size in each.runs)), f"size of {self.name}")
+            there = [each for each in chosen if showing.results_file(each, self.size, out).is_file()]
+            if len(chosen) > 1 and not there:
+                raise ValueError(f"no results of {self.name} at size {self.size}; one would be {showing.results_file(chosen[0], self.size, out)}")
+            for experiment in there or chosen:
+                showing.draw(experiment, self.size, out, showing.terminal())
+            if there and len(there) < len(chosen):
+                print(f"no results yet: {', '.join(each.name for each in chosen if each not in there)}", file=sys.stderr)
             return
         if self.out is not None:
             raise ValueError(f"--out {self.out} goes with an experiment's name: {self.name} is drawn beside itself; copy it first to draw elsewhere")
@@ -118,8 +129,8 @@ class Claims:
         from lcref.experiment import experiments, load
 
         if self.check:
-            if self.name or self.out:
-                raise ValueError("--check looks at every page and the committed results: leave out names and --out")
+            if self.name or self.out or self.size != "cpu":
+                raise ValueError("--check looks at every page and the committed results: leave out names, --size and --out")
             from lcref import pages, provenance
 
             found = pages.findings(provenance.checkout() or Path.cwd())
@@ -145,12 +156,15 @@ class Report:
     to: Path = Path("report.html")  # the page
 
     def __call__(self):
-        from lcref import webpage
+        from lcref import results, webpage
         from lcref.experiment import experiments, load
 
         chosen = load(self.name) if self.name else [one for each in experiments() for one in load(each)]
+        if self.to.suffix not in (".html", ".htm"):  # whatever else is there of that name was no report
+            raise ValueError(f"--to {self.to}: the page is a .html file")
+        text = webpage.webpage(chosen, self.size, self.out)
         self.to.parent.mkdir(parents=True, exist_ok=True)
-        self.to.write_text(webpage.webpage(chosen, self.size, self.out), encoding="utf-8")
+        results.write(self.to, text)
         print(f"page     {self.to}  ({self.to.stat().st_size / 1e6:.1f} MB)")
 
 
@@ -170,10 +184,16 @@ class Reproduce:
         if not wanted:
             raise ValueError(f"a claim is EXPERIMENT:CLAIM (`lcref claims` lists them), such as quickstart/copy:hard-alibi-copies; "
                              f"got {self.claim!r}")
-        (experiment,) = load(name)
-        found = {each.name: each for each in experiment.claims}
-        claim = found[config.legal(wanted, found, f"claim of {experiment.name}")]
-        Run(name, size=self.size, seeds=self.seeds, out=self.out, only=",".join(claim.runs()))()
+        found = [(each, claim) for each in load(name) for claim in each.claims]
+        config.legal(wanted, [claim.name for _, claim in found], f"claim of {name}")
+        (experiment, claim), *more = [each for each in found if each[1].name == wanted]
+        if more:
+            raise ValueError(f"{self.claim} are several: {', '.join(f'{each.name}:{wanted}' for each, _ in [(experiment, claim), *more])}")
+        if absent := showing.undecidable(experiment, claim, self.size):
+            others = [size for size in experiment.runs if not showing.undecidable(experiment, claim, size)]
+            raise ValueError(f"{experiment.name}:{wanted} cannot be decided at size {self.size}, which does not measure {absent[0]}"
+                             f"{f' (and {len(absent) - 1} more)' if absent[1:] else ''}; it can at: {', '.join(others) or 'none'}")
+        Run(str(experiment.path), size=self.size, seeds=self.seeds, out=self.out, only=",".join(claim.runs()))()
         showing.ledger([experiment], self.size, self.out, claim.name)
 
 
@@ -265,7 +285,7 @@ class Generate:
 
         compilation.keep()
         piped = self.prompt == "-"
-        prompt = sys.stdin.read() if piped else self.prompt
+        prompt = sys.stdin.buffer.read() if piped else self.prompt
         print(writing.write_on(finished.revive(self.folder), prompt, self.tokens, temperature=self.temperature, top_k=self.top_k,
                                top_p=self.top_p, seed=self.seed, echo=not piped))
 
@@ -311,6 +331,7 @@ class Doctor:
 
 COMMANDS = {"doctor": Doctor, "list": List, "show": Show, "run": Run, "plot": Plot, "claims": Claims, "reproduce": Reproduce, "report": Report,
             "eval": Eval, "generate": Generate, "weights": Weights, "extend": Extend, "collapse": Collapse, "bench": Bench}
+UNFINISHED = ("run", "reproduce", "weights", "extend", "collapse")  # where more is asked for than what is printed
 
 
 def main(args: list[str] | None = None) -> int:
@@ -326,17 +347,20 @@ def main(args: list[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         return complain("stopped; what was written is kept, and the same command goes on from there", 130)
-    except BrokenPipeError:  # `lcref list | head`
+    except BrokenPipeError:  # `lcref list | head`: whoever read has seen enough, but must know where work was left undone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        if args[0] not in UNFINISHED:
+            return 0
+        return complain("stopped, since nothing reads the output any more; what was written is kept, and the same command goes on from there", 1)
     except (ValueError, KeyError, OSError, NotImplementedError) as error:
         if debug:
             raise
         return complain(words(error), 2)
     except RuntimeError as error:
-        if debug or type(error).__module__.partition(".")[0] != "lcref":
+        full = re.search(r"out of memory[^\n]*", str(error), re.IGNORECASE)  # as XLA puts it
+        if debug or not full and type(error).__module__.partition(".")[0] != "lcref":
             raise
-        return complain(words(error), 1)
+        return complain(f"{full[0]} Make it smaller: batch, lengths, tokens" if full else words(error), 1)
 
 
 @contextlib.contextmanager

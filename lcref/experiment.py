@@ -26,6 +26,7 @@ from typing import Any
 
 from lcref import config, provenance
 from lcref.config import override
+from lcref.ops.numbers import whole
 from lcref.results import RESULTS
 from lcref.running import Watch, run, run_all
 
@@ -53,6 +54,7 @@ class Run:
     start: Any = None  # Run; None: fresh parameters
 
     def __post_init__(self):
+        whole("Run", "seed", self.seed, least=0)
         if self.start is not None:
             object.__setattr__(self, "start", dataclasses.replace(self.start, evals=(), read=None, seed=self.seed))
 

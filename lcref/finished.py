@@ -39,25 +39,19 @@ def revive(folder: str | Path, seed: int | None = None) -> Finished:
         said = json.loads(note.read_text(encoding="utf-8"))
         for file in said.get("files", ()):  # which define classes of the config
             load(file)
-        made, seeds = config.from_dict(said["config"]), said["seeds"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        made, seeds = config.from_dict(said["config"]), list(said["seeds"])
+        said["experiment"], said["run"], said["size"], made.model, seeds[0]
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, IndexError, TypeError, AttributeError) as error:
         raise ValueError(f"{note} is damaged: {error}") from None
     seed = seeds[0] if seed is None else seed
     if seed not in seeds:
         raise ValueError(f"{folder} holds seed {', '.join(map(str, seeds))}, not {seed}")
 
-    import jax
-    from flax import nnx
-
-    from lcref import checkpoint
-    from lcref.train import dress, read_as
+    from lcref import checkpoint, train
 
     step = checkpoint.latest(folder)
     if step is None:
         raise ValueError(f"{folder} holds no whole checkpoint; run {said['experiment']} again to make one")
-    graph, params = nnx.split(made.model.build(rngs=nnx.Rngs(0)), nnx.Param)
-    params = dress(params, checkpoint.restore(folder, step, None)["params"])
-    if len(seeds) > 1:  # trained in one program: the first axis of every array is the seed
-        params = jax.tree.map(lambda x: x[seeds.index(seed)], params)
-    decoder = nnx.merge(graph, params)
-    return Finished(said["experiment"], said["run"], said["size"], seed, step, made, decoder if made.read is None else read_as(decoder, made.read))
+    decoder = train.load(folder, made.model, seeds.index(seed) if len(seeds) > 1 else None)
+    decoder = decoder if made.read is None else train.read_as(decoder, made.read)
+    return Finished(said["experiment"], said["run"], said["size"], seed, step, made, decoder)

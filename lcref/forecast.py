@@ -100,9 +100,7 @@ def of_experiment(experiment, size: str, seeds: int | None, overrides=(), only=(
     """Lines: one for each training that the chosen runs need, when it has been timed, and the time of all. KeyError, ValueError as `run_all`."""
     from lcref import running, training
 
-    runs = running.chosen(experiment, size, overrides, only)
-    for run in runs.values():
-        running.check(run)
+    runs = running.asked(experiment, size, seeds, overrides, only)
     trainings = dict(training.owners(runs).values())
     yield f"{experiment.name} ({size})"
     yield from table(((name, forecast(run)) for name, run in trainings.items()), list(trainings), experiment.seeds if seeds is None else seeds)

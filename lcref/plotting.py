@@ -8,6 +8,7 @@ they lie dashed under the new ones. Reads results lines only. matplotlib is impo
 
 import math
 import statistics
+import textwrap
 from pathlib import Path
 
 from lcref.report import counted, law, laws, shown, slices, summary, trained_to, trials
@@ -221,7 +222,7 @@ def dots(axes, found, before, figure, name: str) -> None:
 def label_ends(axes, ends: dict[str, tuple[float, float]], style) -> None:
     """Names at the right ends of the lines, pushed apart where lines end together."""
     low, high = axes.get_ylim()
-    texts = {run: run.replace("[", "\n[") for run in ends}
+    texts = {run: label(run) for run in ends}
     order = sorted(ends, key=lambda run: ends[run][1])
     rows = [1 + texts[run].count("\n") for run in order]
     height = min(0.062, 0.9 / sum(rows))  # of one row, as a share of the axes
@@ -234,9 +235,15 @@ def label_ends(axes, ends: dict[str, tuple[float, float]], style) -> None:
         place[i] = min(place[i], place[i + 1] - height * (rows[i] + rows[i + 1]) / 2)
     right = max(x for x, _ in ends.values())
     for run, middle in zip(order, place):
-        axes.annotate(texts[run], xy=(right, ends[run][1]), xytext=(1.035, middle), textcoords="axes fraction", va="center", fontsize=10,
-                      color=style[run]["color"], annotation_clip=False,
+        axes.annotate(texts[run], xy=(right, ends[run][1]), xytext=(1.035, middle), textcoords="axes fraction", va="center",
+                      fontsize=min(10, 175 * height), color=style[run]["color"], annotation_clip=False,
                       arrowprops={"arrowstyle": "-", "relpos": (0, 0.5), "color": style[run]["color"], "linewidth": 0.6, "shrinkA": 1, "shrinkB": 5})
+
+
+def label(run: str, width: int = 30) -> str:
+    """A run's name, its changes wrapped under it: `rope[model.layers=4,train.steps=9]` in as many rows as they need."""
+    name, bracket, changes = run.partition("[")
+    return "\n".join([name, *textwrap.wrap(bracket + changes.replace(",", ", "), width, break_on_hyphens=False)])
 
 
 def _arrays(points, where):

@@ -37,10 +37,25 @@ RESULTS = {
 }
 
 
+KINDS = {"experiment": str, "run": str, "size": str, "seed": int, "config": dict, "digest": str, "metrics": dict, "device": str, "versions": dict}
+
+
+def foreign(line: dict) -> str:
+    """The first part of a line that is of another kind than a line's; "" where all are as they must be."""
+    odd = [key for key, kind in KINDS.items() if not isinstance(line[key], kind)]
+    number = lambda value: isinstance(value, int | float | None)
+    return next(iter(odd), "") or next((f"metric {name}" for name, slices in line["metrics"].items()
+                                        if not isinstance(slices, dict) or not all(map(number, slices.values()))), "")
+
+
 def read(path: Path) -> list[dict]:
-    """The lines of a results file. FileNotFoundError; ValueError naming file and line for one that is cut off or incomplete."""
+    """The lines of a results file. FileNotFoundError; ValueError naming file and line for one that is cut off, incomplete or of another kind."""
     lines = []
-    for number, text in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1):
+    try:
+        rows = Path(path).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not text: {error}") from None
+    for number, text in enumerate(rows, 1):
         try:
             line = json.loads(text)
             absent = [key for key in RESULTS if key not in line] if isinstance(line, dict) else list(RESULTS)
@@ -48,6 +63,8 @@ def read(path: Path) -> list[dict]:
             raise ValueError(f"{path}: line {number} is not JSON (cut off?): {text[:40]!r}; repair or remove that line") from None
         if absent:
             raise ValueError(f"{path}: line {number} is not a results line, it lacks {', '.join(absent[:4])}; repair or remove it")
+        if odd := foreign(line):
+            raise ValueError(f"{path}: line {number} is not a results line, its {odd} is of another kind; repair or remove it")
         lines.append(line)
     return lines
 

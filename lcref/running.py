@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lcref import config, provenance, results, training
+from lcref.ops.numbers import whole
 
 
 class Watch:
@@ -92,13 +93,9 @@ def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | 
     does not stop the others. Ctrl-C checkpoints and raises.
     """
     watch = watch or Watch()
-    runs = chosen(experiment, size, overrides, only)
+    runs = asked(experiment, size, seeds, overrides, only)
+    whole("run_all", "jobs", jobs)
     seeds = experiment.seeds if seeds is None else seeds
-    for name, number in (("seeds", seeds), ("jobs", jobs)):
-        if number < 1:
-            raise ValueError(f"{name} must be at least 1, got {number}")
-    for made in runs.values():
-        check(made)
     path = Path(out) / f"{experiment.name}.{size}.jsonl"
     finished = {results.identity(line): line for line in writable(path)}
 
@@ -116,6 +113,16 @@ def run_all(experiment, size: str = "cpu", seeds: int | None = None, out: str | 
     work(trained_in(waiting, declared, together), jobs, watch)
     wanted = {(job.name, job.seeds[0], job.digest) for job in every}
     return [line for line in results.read(path) if results.identity(line) in wanted]
+
+
+def asked(experiment, size: str, seeds: int | None = None, overrides: Sequence[str] = (), only: Sequence[str] = ()) -> dict:
+    """The `chosen` runs, each of which can work: KeyError or ValueError before anything is computed or written."""
+    runs = chosen(experiment, size, overrides, only)
+    if seeds is not None:
+        whole(experiment.name, "seeds", seeds)
+    for made in runs.values():
+        check(made)
+    return runs
 
 
 def chosen(experiment, size: str, overrides: Sequence[str], only: Sequence[str]) -> dict:
@@ -136,12 +143,27 @@ def every_run(experiment, size: str, overrides: Sequence[str]) -> dict:
 
 
 def settled(name: str, run, overrides: Sequence[str]) -> tuple:
-    """(name, run) after the changes, which are part of the name."""
+    """(name, run) after the changes, which are part of the name. Their order does not matter: a part is chosen before its fields are set, and
+    what one value forbids (fewer steps than warm-up) is tried again after the others. ValueError for a key that is set twice."""
+    asked = {}
     for text in overrides:
-        key, equals, value = text.partition("=")
-        if not equals:
+        key, equals, value = (part.strip() for part in text.partition("="))
+        if not equals or not all(key.split(".")):
             raise ValueError(f"a setting is KEY=VALUE, got {text!r}")
-        run = change(run, key.strip(), value.strip())
+        if key in asked:
+            raise ValueError(f"{key} is set twice, to {asked[key]!r} and to {value!r}")
+        asked[key] = value
+    waiting = sorted(asked, key=lambda key: key.count("."))
+    while waiting:
+        errors = {}
+        for key in waiting:
+            try:
+                run = change(run, key, asked[key])
+            except (KeyError, ValueError) as error:
+                errors[key] = error
+        if len(errors) == len(waiting):
+            raise errors[waiting[0]]
+        waiting = list(errors)
     return f"{name}[{','.join(overrides)}]" if overrides else name, run
 
 
@@ -192,6 +214,7 @@ def check(run) -> None:
     for ev in run.evals:
         if hasattr(ev, "fits"):
             ev.fits(read)
+    slices(run)
     if run.read is not None:
         if wrong := difference(shapes(run.model), shapes(read)):
             raise ValueError(f"read must have the parameters that the model has trained: {wrong}")
@@ -209,6 +232,17 @@ def width(ev, source) -> int:
     if hasattr(ev, "check"):
         ev.check(source)
     return ev.width(source) if hasattr(ev, "width") else 0
+
+
+def slices(run) -> dict[str, dict] | None:
+    """{metric: the names of its slices} that a run will measure; None where an evaluation does not say (one of the user's own, without
+    `slices`). ValueError where two evaluations would measure the same."""
+    found = {}
+    for ev in run.evals:
+        if not hasattr(ev, "slices"):
+            return None
+        merge(found, {metric: dict.fromkeys(names) for metric, names in ev.slices(run.data).items()})
+    return found
 
 
 def writable(path: Path) -> list[dict]:

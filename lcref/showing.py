@@ -88,20 +88,16 @@ def origin(lines: list[dict]) -> str:
 
 def draw(experiment, size: str, out: Path | None, console, path: Path | None = None) -> None:
     """Tables in the terminal; pictures, and a page with all of it, beside the results file."""
-    from lcref import report
+    from lcref import report, results
 
     path = path or results_file(experiment, size, out)
     lines = lines_of(experiment, path)
     if not lines:
         raise ValueError(f"{path} holds no results lines")
-    for declared in report.with_lines(experiment.figures, lines):
-        console.print(f"\n{declared.title}", style="bold", highlight=False, markup=False)
-        console.print(report.table(lines, declared, console.width), highlight=False, markup=False)
-    console.print()
+    tables = [(figure.title, report.table(lines, figure, console.width)) for figure in report.with_lines(experiment.figures, lines)]
     drawn, made = pictures(experiment, path), path.with_suffix(".md")
-    made.write_text(page(experiment, lines, path), encoding="utf-8")
-    print("".join(f"figure   {each}\n" for each in drawn) + f"page     {made}")
-    print(f"results  {path}  ({len(lines)} lines)", flush=True)
+    results.write(made, page(experiment, lines, path))
+    tell(console, tables, drawn, path, lines, f"page     {made}")
 
 
 def committed(experiment, size: str) -> Path | None:
@@ -110,6 +106,14 @@ def committed(experiment, size: str) -> Path | None:
 
     path = results_file(experiment, size, shipped("results")) if shipped("results") else None
     return path if path and path.is_file() else None
+
+
+def undecidable(experiment, claim, size: str) -> list[str]:
+    """What a claim compares and the experiment's runs of a size do not measure (lcref/claims.py). KeyError for an unknown size."""
+    from lcref import claims, config, running
+
+    runs = experiment.runs[config.legal(size, experiment.runs, f"size of {experiment.name}")]
+    return claims.undecidable(claim, {name: running.slices(run) for name, run in runs.items() if name in claim.runs()})
 
 
 def ledger(experiments, size: str, out: Path | None, only: str | None = None) -> None:
@@ -128,6 +132,8 @@ def ledger(experiments, size: str, out: Path | None, only: str | None = None) ->
                 if claim.published:
                     print(f"{'':<12}there: {claim.published}")
                 print("\n".join([f"{'':<12}{each}" for each in claims.amendments(claim)] + [f"{'':<12}here:  {finding}" for finding in findings]))
+                if verdict == "not run" and size in experiment.runs and (absent := undecidable(experiment, claim, size)):
+                    print(f"{'':<12}size {size} does not measure {'; '.join(absent)}")
     print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
 
 
@@ -136,7 +142,7 @@ def draw_extension(lines: list[dict], path: Path) -> None:
     from lcref import extension, plotting, report
     from lcref.experiment import Figure
 
-    console, drawn, window = terminal(), [], lines[0]["config"]["window"]
+    console, drawn, tables, window = terminal(), [], [], lines[0]["config"]["window"]
     losses = extension.against_control([line for line in lines if "loss" in line["metrics"]])
     keys = [line for line in lines if "passkey" in line["metrics"]]
     if losses:
@@ -146,19 +152,14 @@ def draw_extension(lines: list[dict], path: Path) -> None:
         over = Figure("over_control", title="Loss over that of the control, which reads inside the window, in percent", **by_row)
         measured = any("over_control" in line["metrics"] for line in losses)  # not where an interruption left the control alone
         for figure in (along, Figure("loss", title="Loss of the last tokens of a row", **by_row), *[over] * measured):
-            console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
-            console.print(report.table(losses, figure, console.width), highlight=False, markup=False)
+            tables.append((figure.title, report.table(losses, figure, console.width)))
         drawn.append(plotting.curves(losses, [along], path.with_suffix(".png")))
     if keys:
         figure = Figure("passkey", title="Passkeys found, by length and depth", x_label="length@depth", over="samples")
-        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
-        console.print(report.table(keys, figure, console.width), highlight=False, markup=False)
+        tables.append((figure.title, report.table(keys, figure, console.width)))
         drawn.append(plotting.heat(keys, "passkey", path.with_name(f"{path.stem}.passkey.png"), title=figure.title, x_label="tokens",
                                    y_label="depth of the key", over="samples"))
-    console.print()
-    for picture in drawn:
-        print(f"figure   {picture}")
-    print(f"results  {path}  ({len(lines)} lines)", flush=True)
+    tell(console, tables, drawn, path, lines)
 
 
 def draw_collapse(lines: list[dict], path: Path) -> None:
@@ -166,15 +167,24 @@ def draw_collapse(lines: list[dict], path: Path) -> None:
     from lcref import collapse, plotting, report
 
     console, figures = terminal(), report.with_lines(collapse.FIGURES, lines)
-    for figure in figures:
-        console.print(f"\n{figure.title}", style="bold", highlight=False, markup=False)
-        console.print(report.table(lines, figure, console.width), highlight=False, markup=False)
+    drawn = [plotting.curves(lines, figures, path.with_suffix(".png"))]
+    tell(console, [(figure.title, report.table(lines, figure, console.width)) for figure in figures], drawn, path, lines)
+
+
+def tell(console, tables, drawn, path: Path, lines, *more: str) -> None:
+    """What was found, and where it is. Comes last, when all of it is written: who reads this may leave in the middle."""
+    for title, table in tables:
+        console.print(f"\n{title}", style="bold", highlight=False, markup=False)
+        console.print(table, highlight=False, markup=False)
     console.print()
-    print(f"figure   {plotting.curves(lines, figures, path.with_suffix('.png'))}")
-    print(f"results  {path}  ({len(lines)} lines)", flush=True)
+    print("".join(f"{row}\n" for row in [*(f"figure   {each}" for each in drawn), *more]) + f"results  {path}  ({len(lines)} lines)", flush=True)
 
 
 def terminal():
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120)
+    class Terminal(Console):
+        def on_broken_pipe(self):
+            raise  # the BrokenPipeError that is being handled, as `print` would have: rich leaves with exit code 1
+
+    return Terminal(width=None if sys.stdout.isatty() else 120)

@@ -32,6 +32,7 @@ from flax import nnx
 
 from lcref import checkpoint, parallel
 from lcref.config import digest, digest_of
+from lcref.ops.numbers import number, whole
 
 
 @dataclass(frozen=True)
@@ -49,11 +50,18 @@ class TrainConfig:
     checkpoint_seconds: float = 30.0           # 0: after every call
 
     def __post_init__(self):
-        for name in ("steps", "batch", "steps_per_call"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        if not 0 <= self.warmup < self.steps:
-            raise ValueError(f"warmup={self.warmup} must be at least 0 and less than steps={self.steps}")
+        for name, least in (("steps", 1), ("batch", 1), ("steps_per_call", 1), ("warmup", 0)):
+            whole("TrainConfig", name, getattr(self, name), least=least)
+        number("TrainConfig", "learning_rate", self.learning_rate, above=0)
+        if not self.clip > 0:
+            raise ValueError(f"TrainConfig clip must be above 0 (inf: none), got {self.clip}")
+        for name in ("final_ratio", "weight_decay", "checkpoint_seconds"):
+            number("TrainConfig", name, getattr(self, name), least=0)
+        for name in ("b1", "b2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"TrainConfig {name} must be at least 0 and below 1, got {getattr(self, name)}")
+        if not self.warmup < self.steps:
+            raise ValueError(f"warmup={self.warmup} must be less than steps={self.steps}")
 
 
 class NonFiniteLoss(RuntimeError):
@@ -342,14 +350,15 @@ def load(folder, model, index=None):
     step = checkpoint.latest(folder)
     if step is None:
         raise FileNotFoundError(f"no checkpoint in {folder}")
-    named = checkpoint.restore(folder, step, None)["params"]
+    named = checkpoint.restore(folder, step, None).get("params") or {}
     decoder = model.build(rngs=nnx.Rngs(0))
     graph, like = nnx.split(decoder, nnx.Param)
+    if not named:
+        raise ValueError(f"the checkpoint in {folder} holds no parameters")
     together = min(leaf.shape[0] if leaf.ndim else 0 for leaf in named.values())
     if index is not None and not 0 <= index < together:                # JAX would give the last one
         raise ValueError(f"index={index} is not one of the seeds trained together in {folder}")
     named = {name: leaf if index is None else leaf[index] for name, leaf in named.items()}
-    want = {name: leaf.shape for name, leaf in bare(like).items()}
-    if {name: leaf.shape for name, leaf in named.items()} != want:
-        raise ValueError(f"the parameters in {folder} are not those of this model (or several seeds were trained together: give index=)")
+    if wrong := difference({name: leaf.shape for name, leaf in named.items()}, {name: leaf.shape for name, leaf in bare(like).items()}):
+        raise ValueError(f"the parameters in {folder} are not those of this model: {wrong}")
     return nnx.merge(graph, dress(like, {name: jnp.asarray(leaf) for name, leaf in named.items()}))

@@ -12,6 +12,7 @@ rope-s0-was-DIGEST, and come back when that config does.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -29,6 +30,7 @@ except ImportError:  # Windows has no fcntl: there, two programs must not train 
     fcntl = None
 
 ASIDE = "-was-"
+LONGEST = 200  # bytes of a folder's name before seeds and ASIDE: file systems take 255
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,8 +107,11 @@ def plan(wanted: list, declared: dict, home: Path, of: tuple[str, str], together
 
 
 def folder_name(name: str, seeds) -> str:
-    """Brackets are left out: shells would take them for patterns."""
-    return f"{name.replace('[', '@').replace(']', '').replace('/', '_')}-s{'_'.join(map(str, seeds))}"
+    """Brackets are left out: shells would take them for patterns. What no file system would take is cut, and ends in what tells it apart."""
+    safe = name.replace("[", "@").replace("]", "").replace("/", "_")
+    if len(safe.encode()) > LONGEST:
+        safe = f"{safe.encode()[:LONGEST - 9].decode(errors='ignore')}~{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{safe}-s{'_'.join(map(str, seeds))}"
 
 
 def note(folder: Path) -> tuple[str, tuple[int, ...], dict] | None:

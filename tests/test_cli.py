@@ -164,7 +164,7 @@ def test_eval_of_a_stream(text_model, capsys, tmp_path):
 
 @pytest.mark.parametrize("words, complaint", [
     (["--stream", "100"], "a stream needs a state that does not grow with it, and AttentionConfig keeps every token: give it a window"),
-    (["--stream", "0"], "length must be at least 1, got 0"),
+    (["--stream", "0"], "StreamLoss length must be a whole number >= 1, got 0"),
     (["--stream", "9", "--evals", "chunk_loss"], "--stream is an evaluation of its own: leave out --evals and --lengths"),
     (["--evals", "position_los"], "unknown evaluation 'position_los' (did you mean position_loss?)"),
     (["--evals", "exact_match"], "ExactMatch reads source.task, which Text does not have"),
@@ -191,9 +191,10 @@ def test_generate_goes_on_from_standard_input(text_model, capsys, monkeypatch):
 
     options = ("--tokens", "5", "--temperature", "0")
     whole = said(capsys, "generate", str(text_model), "--prompt", "import os", *options)
-    monkeypatch.setattr("sys.stdin", io.StringIO("import os"))
-    alone = said(capsys, "generate", str(text_model), "--prompt", "-", *options)
-    assert alone and whole == f"import os{alone}"
+    for piped in (b"import os", b"\xff\xfe"):  # bytes, as the model reads them
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(piped), encoding="utf-8"))
+        alone = said(capsys, "generate", str(text_model), "--prompt", "-", *options)
+        assert alone and (piped != b"import os" or whole == f"import os{alone}")
 
 
 def test_bars_name_every_run_and_its_loss(monkeypatch):
@@ -256,7 +257,7 @@ def test_claims_and_their_verdicts(done, request, capsys):
     assert cli.main(["claims", f"{name}:long", "--size", "smoke"]) == 2 and "unknown claim 'long' (did you mean longer?)" in capsys.readouterr().err
     assert said(capsys, "claims", name, "--size", "smoke").splitlines()[-1].endswith("2 not run"), "by committed results: there are none"
     for words, complaint in ((["--size", "smok"], "unknown size 'smok' (did you mean smoke?)"), (["--size", "smoke", "--out", out + "x"], "is no folder"),
-                             (["--check"], "leave out names and --out")):
+                             (["--check"], "leave out names, --size and --out")):
         assert cli.main(["claims", name, *words]) == 2 and complaint in capsys.readouterr().err
 
 
@@ -271,6 +272,81 @@ def test_reproduce_runs_what_a_claim_needs(request, capsys, tmp_path):
     assert "1 runs to do" in text and text.splitlines()[-1] == "1 reproduced, 0 partly, 0 not, 0 not run"
     assert {line["run"] for line in results.read(tmp_path / "tiny_experiment.smoke.jsonl")} == {"rope"}
     assert cli.main(["reproduce", name, "--out", str(tmp_path)]) == 2 and "a claim is EXPERIMENT:CLAIM" in capsys.readouterr().err
+
+
+def test_a_claim_that_no_training_would_decide_is_refused_before_any(request, capsys, tmp_path):
+    name = str(request.config.rootpath / "tests/tiny_experiment.py")
+    assert cli.main(["reproduce", f"{name}:longer", "--size", "smoke", "--out", str(tmp_path / "out")]) == 2
+    assert ("tiny_experiment:longer cannot be decided at size smoke, which does not measure rope exact match at 7; it can at: none"
+            in capsys.readouterr().err)
+    assert not (tmp_path / "out").exists()
+    assert "size smoke does not measure rope exact match at 7" in said(capsys, "claims", f"{name}:longer", "--size", "smoke")
+
+
+def test_a_claim_is_found_in_a_folder_of_experiments(request, capsys, tmp_path):
+    tiny = (request.config.rootpath / "tests/tiny_experiment.py").read_text()
+    (tmp_path / "one.py").write_text(tiny)
+    (tmp_path / "two.py").write_text(tiny.replace('"rope-runs"', '"other"'))
+    options = ("--size", "smoke", "--seeds", "1", "--out", str(tmp_path / "out"))
+    assert said(capsys, "reproduce", f"{tmp_path}:other", *options).splitlines()[-1] == "1 reproduced, 0 partly, 0 not, 0 not run"
+    assert [path.name for path in (tmp_path / "out").glob("*.jsonl")] == ["two.smoke.jsonl"]
+    assert cli.main(["reproduce", f"{tmp_path}:longer", *options]) == 2
+    assert "are several: one:longer, two:longer" in capsys.readouterr().err
+
+
+def test_experiments_of_a_folder_are_all_looked_at_before_the_first_is_trained(request, capsys, tmp_path):
+    tiny = (request.config.rootpath / "tests/tiny_experiment.py").read_text()
+    (tmp_path / "one.py").write_text(tiny)
+    (tmp_path / "two.py").write_text(tiny.replace('"rope": Rope(), "nope": Nope()', '"rope": Rope()'))
+    words = ["--size", "smoke", "--seeds", "1", "--out", str(tmp_path / "out")]
+    assert cli.main(["run", str(tmp_path), "--only", "nope", *words]) == 2
+    assert "unknown run of two at size smoke 'nope'" in capsys.readouterr().err and not (tmp_path / "out").exists()
+    assert cli.main(["run", str(tmp_path / "one.py"), "--only", "rope", *words]) == 0
+    capsys.readouterr()
+    assert cli.main(["plot", str(tmp_path), *words[:2], *words[4:]]) == 0
+    out, err = capsys.readouterr()
+    assert "one.smoke.png" in out and err == "no results yet: two\n"
+
+
+class Closed:
+    """A pipe whose reader has left after so many writes."""
+
+    def __init__(self, left):
+        self.left, self.encoding = left, "utf-8"
+
+    def write(self, text):
+        self.left -= 1
+        if self.left < 0:
+            raise BrokenPipeError
+
+    def flush(self): ...
+
+    def isatty(self):
+        return False
+
+    def fileno(self):
+        import os
+
+        return os.open(os.devnull, os.O_WRONLY)
+
+
+@pytest.mark.parametrize("words, code, complaint", [(["list"], 0, ""), (["claims", "quickstart"], 0, ""), (["run"], 1, "stopped, since nothing reads")])
+def test_a_reader_that_leaves(request, capsys, monkeypatch, tmp_path, words, code, complaint):
+    if words == ["run"]:
+        words = ["run", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(tmp_path)]
+    monkeypatch.setattr(sys, "stdout", Closed(2))
+    assert cli.main(words) == code
+    err = capsys.readouterr().err
+    assert complaint in err and bool(err) == bool(complaint)
+
+
+def test_a_picture_is_there_when_its_table_was_not_read(done, request, monkeypatch):
+    out, _ = done
+    png = out / "tiny_experiment.smoke.png"
+    png.unlink()
+    monkeypatch.setattr(sys, "stdout", Closed(1))
+    assert cli.main(["plot", str(request.config.rootpath / "tests/tiny_experiment.py"), "--size", "smoke", "--out", str(out)]) == 0
+    assert png.exists()
 
 
 def test_many_figures_become_several_pictures(done, request, capsys, tmp_path, monkeypatch):

@@ -64,6 +64,16 @@ def test_names_at_line_ends_do_not_overlap():
     assert len(heights) == 7 and min(np.diff(heights)) > 0.05 and -0.1 < heights[0] and heights[-1] <= 1.0
 
 
+def test_the_changes_of_a_run_are_wrapped_under_its_name():
+    run = "rope[train.steps=40,model.d_model=32,evals.0.lengths=3,900,data.min_length=2]"
+    assert plotting.label("rope") == "rope"
+    assert plotting.label(run).splitlines() == ["rope", "[train.steps=40,", "model.d_model=32,", "evals.0.lengths=3, 900,", "data.min_length=2]"]
+    many = lines(1, {f"{name}{run[4:]}": (1.0, 0.0, 0.0) for name in ("rope", "nope", "alibi", "t5")})
+    texts = [text for text in axes_of(many, FIGURE).texts if text.get_text().count("\n")]
+    places, size = sorted(text.xyann[1] for text in texts), texts[0].get_fontsize()
+    assert len(texts) == 4 and size < 10 and min(np.diff(places)) > 5 * 0.0052 * size, "five rows each, 1.2 of the font high, of axes of 230 points"
+
+
 def test_six_variants_of_one_run_look_different():
     looks = plotting.styles(["clex", *(f"clex_{n}" for n in range(5))])
     assert len({look["color"] for look in looks.values()}) == 1 and len({look["linestyle"] for look in looks.values()}) == 6

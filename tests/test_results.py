@@ -8,7 +8,8 @@ from lcref import provenance, results
 
 
 def line(run="rope", seed=0, digest="d0", **metrics):
-    return {**dict.fromkeys(results.RESULTS, ""), "run": run, "seed": seed, "digest": digest, "metrics": metrics or {"loss": {"10": 1.0}}}
+    return {**dict.fromkeys(results.RESULTS, ""), "run": run, "seed": seed, "digest": digest, "metrics": metrics or {"loss": {"10": 1.0}},
+            "config": {}, "versions": {}}
 
 
 def test_lines_are_appended_in_order_and_read_back(tmp_path):
@@ -77,6 +78,24 @@ def test_damage_is_named_by_file_and_line(tmp_path, text, said):
     with pytest.raises(ValueError):
         results.append(path, line(seed=1))
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("change, said", [
+    ({"metrics": 3}, "its metrics is of another kind"), ({"metrics": {"loss": 3}}, "its metric loss is of another kind"),
+    ({"metrics": {"loss": {"3": "x"}}}, "its metric loss is of another kind"), ({"seed": "0"}, "its seed is of another kind"),
+    ({"config": []}, "its config is of another kind"), ({"run": None}, "its run is of another kind"),
+])
+def test_lines_of_another_kind_are_named(tmp_path, change, said):
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(line()) + "\n" + json.dumps(line() | change) + "\n")
+    with pytest.raises(ValueError, match=f"{path}: line 2 is not a results line, {said}"):
+        results.read(path)
+
+
+def test_bytes_that_are_no_text(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match=f"{tmp_path / 'a.jsonl'} is not text"):
+        results.read(tmp_path / "a.jsonl")
 
 
 def test_a_line_needs_every_key_of_the_schema(tmp_path):

@@ -17,7 +17,7 @@ from lcref.data.text import Text
 from lcref.evaluate import ChunkLoss, ExactMatch
 from lcref.experiment import Experiment, Run, Watch, load, run, run_all
 from lcref.nn.decoder import Decoder
-from lcref.nn.mixers import AttentionConfig
+from lcref.nn.mixers import AttentionConfig, Mamba2Config
 from lcref.nn.positions import LMInfinite, Randomized, Rope
 from lcref.ops.rope_scaling import Clex, Linear
 from lcref.train import NonFiniteLoss, Stopped, bare, read_as
@@ -308,6 +308,37 @@ def test_what_was_trained_together_serves_one_by_one(trained, tmp_path):
     assert sorted(trained) == [((0,), 0, 8), ((0, 1), 0, 0), ((1,), 0, 8), ((2,), 0, 0), ((2,), 0, 8)]
 
 
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_order_of_settings_does_not_matter(order):
+    """A part before its fields; what one value forbids, 4 warm-up steps of 3, after the one that allows it."""
+    given = ["train.steps=3", "train.warmup=1", "model.mixer.state=8", "model.mixer=mamba2", "model.mixer.head_dim=8"][::order]
+    name, made = running.settled("base", replace(BASE, train=replace(BASE.train, warmup=4)), given)
+    assert name == f"base[{','.join(given)}]"
+    assert (made.train.steps, made.train.warmup, made.model.mixer) == (3, 1, Mamba2Config(state=8, head_dim=8))
+
+
+@pytest.mark.parametrize("given, said", [(["train.steps=3", "train.steps=4"], "train.steps is set twice, to '3' and to '4'"),
+                                         (["train.steps=1", "data.min_length=3"], "warmup=2 must be less than steps=1"),
+                                         (["model.=3"], "a setting is KEY=VALUE, got 'model.=3'")])
+def test_settings_that_cannot_be(given, said):
+    with pytest.raises(ValueError, match=said):
+        running.settled("base", BASE, given)
+
+
+def test_evaluations_of_ones_own_need_not_say_what_they_measure():
+    class Mine:
+        pass
+    assert running.slices(BASE) == {"exact_match": {"3": None, "6": None}, "token_accuracy": {"3": None, "6": None}}
+    assert running.slices(replace(BASE, evals=(*BASE.evals, Mine()))) is None
+
+
+def test_long_names_make_short_folders():
+    names = [f"rope[{'model.layers=2,' * 30}{end}]" for end in ("a=1", "a=2")]
+    folders = [training.folder_name(name, (0,)) for name in names]
+    assert len(set(folders)) == 2 and all(len(folder) < 220 and folder.startswith("rope@model.layers=2") and folder.endswith("-s0") for folder in folders)
+    assert training.folder_name("rope[model.layers=2]", (0, 1)) == "rope@model.layers=2-s0_1"
+
+
 # ----------------------------------------------------------------------------------------------------------------- failing
 
 def test_a_training_that_diverges_is_reported_for_every_run(trained, tmp_path):
@@ -317,7 +348,7 @@ def test_a_training_that_diverges_is_reported_for_every_run(trained, tmp_path):
 
         def failed(self, name, error):
             self.failures.append((name, str(error)))
-    bad, said = replace(BASE, train=replace(BASE.train, learning_rate=float("inf"))), Said()
+    bad, said = replace(BASE, train=replace(BASE.train, learning_rate=1e30)), Said()
     runs = {"bad": bad, "bad_pi": replace(bad, read=PI), "after_bad": replace(TUNED, start=bad), "good": BASE}
     with pytest.raises(NonFiniteLoss, match="3 of 4 runs did not finish"):
         run_all(experiment(**runs), "smoke", out=tmp_path, jobs=2, watch=said)

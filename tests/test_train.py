@@ -218,9 +218,13 @@ def test_an_error_in_the_data_arrives_and_the_thread_ends(tmp_path):
 # ---------------------------------------------------------------------------------------------------------- wrong settings
 
 @pytest.mark.parametrize("kwargs, words", [
-    (dict(steps=0), "steps must be at least 1, got 0"), (dict(batch=0), "batch must be at least 1, got 0"),
-    (dict(steps_per_call=-1), "steps_per_call must be at least 1, got -1"),
-    (dict(steps=10, warmup=10), "warmup=10 must be at least 0 and less than steps=10"), (dict(warmup=-1), "warmup=-1"),
+    (dict(steps=0), "TrainConfig steps must be a whole number >= 1, got 0"), (dict(batch=2.5), "batch must be a whole number >= 1, got 2.5"),
+    (dict(steps_per_call=-1), "steps_per_call must be a whole number >= 1, got -1"), (dict(warmup=-1), "warmup must be a whole number >= 0, got -1"),
+    (dict(steps=10, warmup=10), "warmup=10 must be less than steps=10"),
+    (dict(learning_rate=0), "learning_rate must be a number > 0, got 0"), (dict(learning_rate=float("nan")), "learning_rate .* got nan"),
+    (dict(final_ratio=-0.1), "final_ratio must be a number >= 0, got -0.1"), (dict(weight_decay=-1.0), "weight_decay must be a number >= 0"),
+    (dict(checkpoint_seconds=-1.0), "checkpoint_seconds must be a number >= 0"), (dict(b2=1.0), "b2 must be at least 0 and below 1, got 1.0"),
+    (dict(clip=0.0), r"clip must be above 0 \(inf: none\), got 0.0"), (dict(clip=float("nan")), "clip .* got nan"),
 ])
 def test_wrong_settings(kwargs, words):
     with pytest.raises(ValueError, match=words):

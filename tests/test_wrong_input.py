@@ -31,8 +31,8 @@ def complaint(capsys, words):
     (["run", "quickstrat"], ["unknown experiment 'quickstrat'"]),
     (["run", "nosuch/file.py"], ["no experiment file at nosuch/file.py"]),
     (["run", TINY, "--size", "huge"], ["unknown size", "'huge'", "smoke", "long"]),
-    (["run", TINY, "--size", "smoke", "--seeds", "0"], ["seeds", "at least 1", "0"]),
-    (["run", TINY, "--size", "smoke", "--jobs", "0"], ["jobs", "at least 1"]),
+    (["run", TINY, "--size", "smoke", "--seeds", "0"], ["seeds must be a whole number >= 1, got 0"]),
+    (["run", TINY, "--size", "smoke", "--jobs", "0"], ["jobs must be a whole number >= 1, got 0"]),
     (["run", TINY, "--size", "smoke", "--only", "ropee"], ["'ropee'", "rope, nope"]),
     (["run", TINY, "--size", "smoke", "--set", "model.layers"], ["KEY=VALUE", "model.layers"]),
     (["run", TINY, "--size", "smoke", "--set", "model.layer=2"], ["'layer'", "did you mean layers?", "mixer"]),
@@ -69,7 +69,18 @@ def complaint(capsys, words):
     (["extend", "nosuch"], ["unknown model 'nosuch'", "no such file or folder"]),
     (["extend", "--lengths", "2k"], ["lengths are numbers", "'2k'"]),
     (["plot", "nosuch.jsonl"], ["nosuch.jsonl", "No such file"]),
-    (["plot", TINY], ["tiny_experiment.cpu.jsonl", "No such file"]),
+    (["plot", TINY, "--size", "smoke"], ["tiny_experiment.smoke.jsonl", "No such file"]),
+    (["plot", TINY, "--size", "huge"], ["unknown size", "'huge'", "smoke, long"]),
+    (["run", TINY, "--size", "smoke", "--dry", "--jobs", "0"], ["jobs must be a whole number >= 1, got 0"]),
+    (["run", TINY, "--size", "smoke", "--dry", "--seeds", "-2"], ["seeds must be a whole number >= 1, got -2"]),
+    (["run", TINY, "--size", "smoke", "--set", "evals.0.samples=0"], ["ExactMatch samples must be a whole number >= 1, got 0"]),
+    (["run", TINY, "--size", "smoke", "--set", "evals.0.lengths="], ["ExactMatch lengths is empty"]),
+    (["run", TINY, "--size", "smoke", "--set", "train.learning_rate=-1"], ["learning_rate must be a number > 0, got -1.0"]),
+    (["run", TINY, "--size", "smoke", "--set", "seed=-1"], ["Run seed must be a whole number >= 0, got -1"]),
+    (["run", TINY, "--size", "smoke", "--set", "train.steps=9", "train.steps=7"], ["train.steps is set twice"]),
+    (["show", "task", "copy", "--seed", "-1"], ["seed must be a whole number >= 0, got -1"]),
+    (["report", TINY, "--to", "results.jsonl"], ["--to results.jsonl: the page is a .html file"]),
+    (["report", TINY, "--size", "smoke", "--out", "nowhere", "--to", "new/page.html"], ["nowhere"]),
     (["plot", "any.jsonl", "--out", "there"], ["--out there goes with an experiment's name", "any.jsonl is drawn beside itself"]),
     (["list", "foo"], ["unknown kind 'foo'"]),
     (["reproduce", "quickstart/copy"], ["a claim is EXPERIMENT:CLAIM", "got 'quickstart/copy'"]),
@@ -150,7 +161,8 @@ def folder(trained, tmp_path):
 
 @pytest.mark.parametrize("options, said", [
     (["--lengths", "3,x"], ["3,x"]),
-    (["--lengths", "0"], ["length 0"]),
+    (["--lengths", "0"], ["lengths must be a whole number >= 1, got 0"]),
+    (["--lengths", ","], ["ExactMatch lengths is empty"]),
     (["--seed", "7"], ["seed 0, not 7"]),
 ])
 def test_eval_options(capsys, trained, options, said):
@@ -161,8 +173,11 @@ def test_eval_options(capsys, trained, options, said):
 @pytest.mark.parametrize("options, said", [
     (["--prompt", "a b ?!"], ["'?!'", "Copy"]),
     (["--tokens", "0"], ["tokens must be at least 1"]),
+    (["--prompt", ""], ["the prompt is empty", "Copy"]),
+    (["--seed", "-1"], ["seed must be a whole number >= 0, got -1"]),
+    (["--temperature", "0", "--top-p", "0.5"], ["is greedy", "give one above 0"]),
     (["--temperature", "-1"], ["temperature", "-1"]),
-    (["--top-k", "3"], ["greedily", "temperature above 0"]),
+    (["--top-k", "3"], ["is greedy", "give one above 0"]),
     (["--temperature", "1", "--top-p", "2"], ["top_p", "2"]),
     (["--temperature", "1", "--top-k", "999"], ["top_k", "999", "42"]),
 ])
@@ -186,6 +201,20 @@ def test_a_damaged_run_json(capsys, folder, tiny):
     assert f"{folder / 'run.json'} is damaged" in complaint(capsys, ["eval", folder])
     line = complaint(capsys, ["run", tiny, "--size", "smoke", "--seeds", "1", "--only", "rope", "--out", folder.parent.parent.parent])
     assert "run.json is damaged" in line
+
+
+@pytest.mark.parametrize("text", ["[]", '"x"', '{"config": 3, "seeds": [0]}', '{"config": {"type": "lcref.experiment.Run"}, "seeds": [0]}', "\udcff"])
+def test_a_run_json_of_another_kind(capsys, folder, text):
+    (folder / "run.json").write_bytes(text.encode(errors="surrogateescape"))
+    assert f"{folder / 'run.json'} is damaged" in complaint(capsys, ["eval", folder])
+
+
+def test_a_checkpoint_of_another_model(capsys, folder):
+    note = json.loads((folder / "run.json").read_text())
+    note["config"]["model"]["d_model"] = 32
+    (folder / "run.json").write_text(json.dumps(note))
+    for command in ("eval", "generate"):
+        assert "are not those of this model: blocks.0.feed_forward.down.kernel is (64, 16), the new" in complaint(capsys, [command, folder])
 
 
 def test_a_config_of_another_version(capsys, folder):

@@ -24,7 +24,7 @@ RUNS = {
     "smoke": grid(BASE, **{"model.position": {"rope": Rope(), "nope": Nope()}}),
     "long": grid(BASE, **{"model.position": {"rope": Rope()}, "train.steps": {"": 80}}),  # for tests that interrupt it
     "tuned": {"tuned": replace(BASE, train=replace(BASE.train, steps=80), start=BASE)},
-    "diverging": grid(BASE, **{"model.position": {"rope": Rope()}, "train.learning_rate": {"good": 1e-3, "bad": float("inf")}}),
+    "diverging": grid(BASE, **{"model.position": {"rope": Rope()}, "train.learning_rate": {"good": 1e-3, "bad": 1e30}}),
 }
 SEEDS = 2
 PAPER = {}

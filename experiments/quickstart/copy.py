@@ -48,7 +48,7 @@ PUBLISHED = Run(
     evals=(ExactMatch(lengths=(25, 50, 100, 200, 300, 400, 500, 750, 1000), samples=500),),
 )
 FEW = HardAlibi(windows=(2, 3, 4, 5))
-SMOKE = replace(CPU, train=TrainConfig(steps=20, batch=8, warmup=5, steps_per_call=10), evals=(ExactMatch((5, 10, 20), samples=10),))
+SMOKE = replace(CPU, train=TrainConfig(steps=20, batch=8, warmup=5, steps_per_call=10), evals=(ExactMatch((5, 10, 20, 40, 50), samples=10),))
 RUNS = {"smoke": runs(SMOKE, FEW), "cpu": runs(CPU, FEW), "gpu": runs(GPU), "paper": runs(PUBLISHED)}
 SEEDS = 3
 PAPER = {"hard_alibi": "near-perfect to 1000 letters after training to 50 (arXiv 2402.01032, 160M parameters); rope, nope, alibi decay at once"}

@@ -43,7 +43,7 @@ CPU = Run(
     seed=3,                                                    # the first: 0 to 2 were seen with another recipe
 )
 GPU = replace(CPU, model=replace(CPU.model, d_model=128), train=replace(CPU.train, steps=20_000, batch=256, steps_per_call=200),
-              evals=(ExactMatch(lengths=(40, 64, 128, 256, 512, 1024, 2048), samples=500),))
+              evals=(ExactMatch(lengths=(10, 20, 40, 64, 96, 128, 192, 256, 512, 1024, 2048), samples=500),))
 POD = replace(GPU, train=replace(GPU.train, steps=100_000, batch=1024))
 SMOKE = replace(CPU, model=replace(CPU.model, d_model=16, layers=1), train=TrainConfig(steps=4, batch=8, warmup=1, steps_per_call=2),
                 evals=(ExactMatch(lengths=(10, 40, 64), samples=10),))

@@ -1,7 +1,8 @@
 """Evaluation by length: the numbers every figure of this project is made of.
 
 An evaluation is a frozen dataclass; calling it with a decoder and a source gives {metric: {slice: value}}. `check(source)` refuses what it
-cannot measure, `width(source)` is the longest row it will read, `fits(model)` refuses models: all are asked before anything is trained.
+cannot measure, `width(source)` is the longest row it will read, `slices(source)` names what will come of it, `fits(model)` refuses models: all
+are asked before anything is trained.
 
     ExactMatch   a task's problems of many lengths: share solved entirely, share of answer tokens right
     OutcomeMatch tasks whose answer is a trace: share whose outcome is right when the model writes it all itself

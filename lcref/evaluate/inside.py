@@ -46,8 +46,13 @@ class StateSpread(scoring.OfWindows):
     seed: int = 0
 
     def __post_init__(self):
-        if not 1 <= self.every <= self.length:
+        super().__post_init__()
+        if self.every > self.length:
             raise ValueError(f"every={self.every} must be from 1 to length={self.length}")
+
+    def slices(self, source):
+        reads = [str(self.every << i) for i in range((self.length // self.every).bit_length())]
+        return dict.fromkeys(("state_spread", "state_spread_largest", "first_token_left"), reads)
 
     def fits(self, model):
         """ValueError for a DecoderConfig without a Mamba-2 layer that keeps a plain state."""
@@ -100,8 +105,12 @@ class WeightEntropy(scoring.OfWindows):
     seed: int = 0
 
     def __post_init__(self):
-        if not 1 <= self.rows < min(self.lengths):
+        super().__post_init__()
+        if self.rows >= min(self.lengths):
             raise ValueError(f"rows={self.rows}: the shortest length is {min(self.lengths)}, and every row looked at has a token before it")
+
+    def slices(self, source):
+        return dict.fromkeys(("weight_entropy", "weight_evenness"), [str(length) for length in self.lengths])
 
     def fits(self, model):
         """ValueError for a DecoderConfig without attention."""
@@ -157,8 +166,12 @@ class EmbeddingSpread(scoring.OfWindows):
     seed: int = 0
 
     def __post_init__(self):
+        super().__post_init__()
         if self.windows < 2:
             raise ValueError(f"windows={self.windows}: one window cannot be compared with others; 2 or more")
+
+    def slices(self, source):
+        return dict.fromkeys(("embedding_cosine", "input_cosine", "sibling_found"), [str(length) for length in self.lengths])
 
     def width(self, source):
         """The longest row; a window holds two, and the source must have one."""

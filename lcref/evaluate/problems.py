@@ -10,7 +10,7 @@ from lcref.tasks import mixed
 
 
 @dataclass(frozen=True)
-class ExactMatch:
+class ExactMatch(scoring.Evaluation):
     """A task's problems of many lengths: share solved entirely, and share of answer tokens right."""
     lengths: tuple[int, ...] = (10, 20, 30, 40, 50)
     samples: int = 200                         # problems per length
@@ -23,6 +23,9 @@ class ExactMatch:
 
     def width(self, source):
         return max(map(source.task.width, self.lengths))
+
+    def slices(self, source):
+        return dict.fromkeys(("exact_match", "token_accuracy"), [str(length) for length in self.lengths])
 
     def __call__(self, decoder, source):
         """All lengths are padded to the longest, so one program is compiled. 95 % intervals: lcref/report.py."""
@@ -48,6 +51,9 @@ class OutcomeMatch(ExactMatch):
     def check(self, source):
         super().check(source)
         scoring.needs(self, source.task, "outcome")
+
+    def slices(self, source):
+        return {"outcome_match": [str(length) for length in self.lengths]}
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -81,6 +87,10 @@ class DepthMatch(ExactMatch):
     def width(self, source):
         return max(map((self.task or source.task).width, self.lengths))
 
+    def slices(self, source):
+        return {"depth_mean": [str(length) for length in self.lengths],
+                "depth_match": [f"{length}@{depth:g}" for length in self.lengths for depth in self.depths]}
+
     def __call__(self, decoder, source):
         """Each length has a program of its own: the longest rows are many times the shortest."""
         self.check(source)
@@ -96,7 +106,7 @@ class DepthMatch(ExactMatch):
 
 
 @dataclass(frozen=True)
-class Accuracy:
+class Accuracy(scoring.Evaluation):
     """Rows with one answer, at their last token (lcref.data.pixels): share of a whole split that is answered right, by how long the rows are."""
     split: str = "test"
 
@@ -106,6 +116,9 @@ class Accuracy:
 
     def width(self, source):
         return source.width
+
+    def slices(self, source):
+        return {"accuracy": [str(source.width)]}
 
     def __call__(self, decoder, source):
         self.check(source)

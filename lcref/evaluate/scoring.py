@@ -1,4 +1,5 @@
 """What every evaluation is made of: the loss of each target and whether its argmax is right, over any number of rows."""
+from dataclasses import fields
 from functools import partial
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 import optax
 from flax import nnx
 
+from lcref.ops.numbers import whole
 from lcref.ops.positions import plain
 
 TOKENS = 2**15                                             # tokens per compiled forward pass: bounds memory
@@ -48,7 +50,21 @@ def needs(ev, source, what):
         raise ValueError(f"{type(ev).__name__} reads source.{what}, which {type(source).__name__} does not have")
 
 
-class OfWindows:
+class Evaluation:
+    """What is wrong with any evaluation: a count below 1, a seed below 0, nothing listed. A field's default says which it is."""
+
+    def __post_init__(self):
+        name = type(self).__name__
+        for field in fields(self):
+            value, usual = getattr(self, field.name), field.default
+            if isinstance(usual, tuple) and not value:
+                raise ValueError(f"{name} {field.name} is empty: there is nothing to measure")
+            for number, like in zip(value, usual[:1] * len(value)) if isinstance(usual, tuple) else [(value, usual)]:
+                if isinstance(like, int):
+                    whole(name, field.name, number, least=0 if field.name == "seed" else 1)
+
+
+class OfWindows(Evaluation):
     """Evaluations that read windows of real text."""
 
     def check(self, source):

@@ -22,8 +22,12 @@ class ContextLoss(scoring.OfWindows):
     seed: int = 0
 
     def __post_init__(self):
-        if not 1 <= self.targets <= min(self.lengths):
+        super().__post_init__()
+        if self.targets > min(self.lengths):
             raise ValueError(f"targets={self.targets}: the shortest length is {min(self.lengths)}, and every length scores the same bytes")
+
+    def slices(self, source):
+        return {"context_loss": [str(length) for length in self.lengths]}
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -43,8 +47,12 @@ class ChunkLoss(scoring.OfWindows):
     seed: int = 0
 
     def __post_init__(self):
-        if odd := [length for length in self.lengths if length < 1 or max(self.lengths) % length]:
+        super().__post_init__()
+        if odd := [length for length in self.lengths if max(self.lengths) % length]:
             raise ValueError(f"length {odd[0]} does not divide the longest, {max(self.lengths)}, and every length scores the same bytes")
+
+    def slices(self, source):
+        return {"chunk_loss": [str(length) for length in self.lengths]}
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -71,8 +79,12 @@ class PositionLoss(scoring.OfWindows):
     seed: int = 0
 
     def __post_init__(self):
-        if not 1 <= self.bucket <= self.length:
+        super().__post_init__()
+        if self.bucket > self.length:
             raise ValueError(f"bucket={self.bucket} must be from 1 to length={self.length}")
+
+    def slices(self, source):
+        return {"position_loss": [str(i) for i in range(0, self.length, self.bucket)]}
 
     def __call__(self, decoder, source):
         self.check(source)
@@ -82,7 +94,7 @@ class PositionLoss(scoring.OfWindows):
 
 
 @dataclass(frozen=True)
-class KeyRecall:
+class KeyRecall(scoring.Evaluation):
     """Text with a key in it (lcref.data.keyed): share of questions answered, by the number of tokens between key and question. Chance is
     1 / keys for every token of the key. A model whose layers x window is less than the distance cannot do better."""
     distances: tuple[int, ...] = (32, 64, 128, 240, 512, 1024, 2048)
@@ -95,6 +107,9 @@ class KeyRecall:
 
     def width(self, source):
         return max(source.questions(self.seed, 1, distance, split=self.split)[0].shape[1] for distance in self.distances)
+
+    def slices(self, source):
+        return {"key_recall": [str(distance) for distance in self.distances]}
 
     def __call__(self, decoder, source):
         """Rows are padded to few widths, so that few programs are compiled, but never past the positions that the scheme has."""
@@ -118,7 +133,7 @@ def streamed(graph, params, state, inputs, targets):
 
 
 @dataclass(frozen=True)
-class StreamLoss:
+class StreamLoss(scoring.Evaluation):
     """Real text as one stream of `length` tokens, read `piece` at a time: mean nats per byte between one power of two and the next, named by
     where each span ends. Documents follow one another, announced by BOS alone, and the split begins anew when it is used up. That a document
     ends, which nothing else scores, is scored here too: some 50 tokens of a million in the Python library.
@@ -130,16 +145,14 @@ class StreamLoss:
     piece: int = 1024
     split: str = "validation"
 
-    def __post_init__(self):
-        for name in ("length", "piece"):
-            if not getattr(self, name) >= 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-
     def check(self, source):
         scoring.needs(self, source, "stream")
 
     def width(self, source):
         return self.length
+
+    def slices(self, source):
+        return {"stream_loss": [str(min(2**i, self.length)) for i in range((self.length - 1).bit_length() + 1)]}
 
     def fits(self, model):
         """ValueError for a DecoderConfig that cannot be read as a stream."""

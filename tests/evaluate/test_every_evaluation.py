@@ -48,7 +48,9 @@ def test_every_field_of_an_evaluation_changes_something(name, looked, monkeypatc
     assert set(changes) | SAME.get(name, set()) == {f.name for f in dataclasses.fields(base)}, "a new field needs a change here that shows in the result"
     for field, value in changes.items():
         assert dataclasses.replace(base, **{field: value})(model, source) != base(model, source), field
-    assert base(model, source) == base(model, source)
+    found = base(model, source)
+    assert base(model, source) == found
+    assert {metric: list(slices) for metric, slices in found.items()} == {metric: list(names) for metric, names in base.slices(source).items()}
 
 
 @pytest.mark.parametrize("ev, source, width", [
@@ -67,13 +69,19 @@ def test_windows_longer_than_any_text_are_refused_before_training(ev):
 
 @pytest.mark.parametrize("make, words", [
     (lambda: ContextLoss(lengths=(64, 256)), "targets=128: the shortest length is 64"),
-    (lambda: ContextLoss(lengths=(64,), targets=0), "targets=0"),
+    (lambda: ContextLoss(lengths=(64,), targets=0), "ContextLoss targets must be a whole number >= 1, got 0"),
     (lambda: ChunkLoss(lengths=(3, 8)), "length 3 does not divide the longest, 8"),
-    (lambda: ChunkLoss(lengths=(0, 8)), "length 0 does not divide"),
+    (lambda: ChunkLoss(lengths=(0, 8)), "ChunkLoss lengths must be a whole number >= 1, got 0"),
     (lambda: PositionLoss(length=8, bucket=9), "bucket=9 must be from 1 to length=8"),
     (lambda: WeightEntropy((8, 4), rows=4), "rows=4: the shortest length is 4"),
-    (lambda: WeightEntropy((8,), rows=0), "rows=0"),
-    (lambda: PositionLoss(length=8, bucket=0), "bucket=0 must be from 1 to length=8"),
+    (lambda: WeightEntropy((8,), rows=0), "WeightEntropy rows must be a whole number >= 1, got 0"),
+    (lambda: PositionLoss(length=8, bucket=0), "PositionLoss bucket must be a whole number >= 1, got 0"),
+    (lambda: ExactMatch(()), "ExactMatch lengths is empty"),
+    (lambda: ExactMatch((5,), samples=0), "ExactMatch samples must be a whole number >= 1, got 0"),
+    (lambda: ExactMatch((5,), seed=-1), "ExactMatch seed must be a whole number >= 0, got -1"),
+    (lambda: DepthMatch((5,), depths=()), "DepthMatch depths is empty"),
+    (lambda: KeyRecall((32, 2.5)), "KeyRecall distances must be a whole number >= 1, got 2.5"),
+    (lambda: StateSpread(length=8, every=4, windows=0), "StateSpread windows must be a whole number >= 1, got 0"),
     (lambda: StateSpread(length=8, every=9), "every=9 must be from 1 to length=8"),
     (lambda: EmbeddingSpread((8,), windows=1), "windows=1: one window cannot be compared"),
 ])

@@ -50,5 +50,5 @@ def test_what_cannot_be_streamed(kwargs, message):
         StreamLoss(8).fits(model)
     with pytest.raises(ValueError, match="source.stream, which TaskSource does not have"):
         StreamLoss(8).check(TaskSource())
-    with pytest.raises(ValueError, match="piece must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="StreamLoss piece must be a whole number >= 1, got 0"):
         StreamLoss(8, 0)
