@@ -5,7 +5,7 @@ lists of 200 on the first seed. `clustered-2x` was declared then, with its claim
 schedule of their own, nothing else. `clustered-2x-to-0` came after its results: the learning rate ends at 0, where it ends at a twentieth of its peak
 elsewhere. (Two trial seeds of their own sorted .98 and 1.00 of the lists of 400, on problems that are not those of the evaluation.)
 
-14 to 21 minutes a run on 2 cores, fifty in all. Sizes gpu and paper have not been run.
+14 to 21 minutes a run on 2 cores, half an hour where two shared them: under two hours in all. Sizes gpu and paper have not been run.
 Deviation: as in task_hinting/pool.
 """
 from dataclasses import replace
